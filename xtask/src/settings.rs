@@ -1,0 +1,50 @@
+//! Every `EMILY_*` variable that the Rust tools read. README documents them in one table.
+
+use std::{env, path::PathBuf};
+
+/// The folder that keeps verified downloads; see [`cache_dir`].
+const CACHE: &str = "EMILY_CACHE";
+/// A folder of Elixir dependencies' sources, one subfolder each.
+const DEPS_PATH: &str = "EMILY_DEPS_PATH";
+/// Where releases are published, in place of the address in `release/targets.json`.
+const RELEASE_URL: &str = "EMILY_RELEASE_URL";
+/// The text of the secret key that signs releases.
+const SECRET_KEY: &str = "EMILY_SECRET_KEY";
+/// The variant to build or install.
+const VARIANT: &str = "EMILY_VARIANT";
+
+/// A variable's value; an empty one counts as absent.
+fn var(name: &str) -> Option<String> {
+    env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// `EMILY_CACHE`, else `emily/` in the user's cache folder.
+pub fn cache_dir() -> anyhow::Result<PathBuf> {
+    if let Some(dir) = var(CACHE) {
+        return Ok(dir.into());
+    }
+    let base = match var("XDG_CACHE_HOME") {
+        Some(dir) => PathBuf::from(dir),
+        None => match var("HOME") {
+            Some(home) => PathBuf::from(home).join(".cache"),
+            None => anyhow::bail!("expected HOME or {CACHE} to be set"),
+        },
+    };
+    Ok(base.join("emily"))
+}
+
+pub fn deps_path() -> Option<PathBuf> {
+    var(DEPS_PATH).map(PathBuf::from)
+}
+
+pub fn release_url() -> Option<String> {
+    var(RELEASE_URL)
+}
+
+pub fn secret_key() -> Option<String> {
+    var(SECRET_KEY)
+}
+
+pub fn variant() -> Option<String> {
+    var(VARIANT)
+}
