@@ -1,31 +1,5 @@
-//! Emily's development and release tasks.
-//!
-//! `flags` declares the whole command line, each command lives in the module of its name, and
-//! this file only connects the two.
+//! `cargo xtask`; everything is in the library, where tests reach it.
 
-mod flags;
-mod pin;
-mod process;
-mod settings;
-mod targets;
-mod workspace;
-
-use std::process::ExitCode;
-
-use clap::Parser as _;
-use flags::{Command, Flags};
-
-fn main() -> ExitCode {
-    let flags = Flags::parse();
-    let outcome: anyhow::Result<()> = match flags.command {
-        Command::Setup(_) => Ok(()),
-        _ => Ok(()),
-    };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+fn main() -> std::process::ExitCode {
+    xtask::run()
 }

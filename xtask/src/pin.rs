@@ -57,7 +57,8 @@ pub struct Crate {
 impl Pin {
     pub fn load() -> Result<Self> {
         let path = workspace::root().join("mlx_src/pin.json");
-        let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+        let text =
+            fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
         serde_json::from_str(&text).with_context(|| format!("reading {}", path.display()))
     }
 }

@@ -25,7 +25,11 @@ pub fn output(command: &mut Command) -> Result<String> {
         .with_context(|| format!("could not start `{shown}`"))?;
     if !output.status.success() {
         let stderr = String::from_utf8_lossy(&output.stderr);
-        bail!("`{shown}` ended with {}\n{}", output.status, stderr.trim_end());
+        bail!(
+            "`{shown}` ended with {}\n{}",
+            output.status,
+            stderr.trim_end()
+        );
     }
     String::from_utf8(output.stdout).with_context(|| format!("`{shown}` did not print UTF-8"))
 }
@@ -33,6 +37,10 @@ pub fn output(command: &mut Command) -> Result<String> {
 /// The command as one would type it.
 fn shown(command: &Command) -> String {
     let mut words = vec![command.get_program().to_string_lossy().into_owned()];
-    words.extend(command.get_args().map(|word| word.to_string_lossy().into_owned()));
+    words.extend(
+        command
+            .get_args()
+            .map(|word| word.to_string_lossy().into_owned()),
+    );
     words.join(" ")
 }

@@ -48,7 +48,8 @@ pub struct Selection {
 impl Targets {
     pub fn load() -> Result<Self> {
         let path = workspace::root().join("release/targets.json");
-        let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+        let text =
+            fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
         serde_json::from_str(&text).with_context(|| format!("reading {}", path.display()))
     }
 
@@ -61,7 +62,10 @@ impl Targets {
             .map(|(name, _)| name.as_str())
             .with_context(|| {
                 let known: Vec<_> = self.targets.keys().map(String::as_str).collect();
-                format!("expected a host among {}, got: {os} on {arch}", known.join(", "))
+                format!(
+                    "expected a host among {}, got: {os} on {arch}",
+                    known.join(", ")
+                )
             })
     }
 
@@ -73,7 +77,10 @@ impl Targets {
         };
         let Some(target) = self.targets.get(&target_name) else {
             let known: Vec<_> = self.targets.keys().map(String::as_str).collect();
-            bail!("expected --target to be one of {}, got: {target_name}", known.join(", "));
+            bail!(
+                "expected --target to be one of {}, got: {target_name}",
+                known.join(", ")
+            );
         };
         let variant_name = cell
             .variant

@@ -1,0 +1,132 @@
+//! `cargo xtask mlx`: fills the prefix that the native code links against.
+//!
+//! A prefix is `include/`, `lib/` and `licenses/` of one variant for one target. It is made in a
+//! temporary folder beside its place and renamed, and `prefix.json`, written last, says what it
+//! holds: a prefix without that file, or with another pin's, is filled again.
+
+mod elf;
+mod mlx_c;
+mod openblas;
+mod source;
+mod wheel;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    flags::{self, Provider},
+    pin::Pin,
+    progress,
+    targets::{Selection, Targets},
+    workspace,
+};
+
+/// What `prefix.json` says.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Prefix {
+    /// MLX's version.
+    pub mlx: String,
+    /// mlx-c's version.
+    pub mlx_c: String,
+    /// `wheel` or `source`.
+    pub from: String,
+    /// The wheel's hash, or the sources' tag.
+    pub origin: String,
+    /// The macOS floor, glibc release or the like that the variant was built for.
+    pub floors: std::collections::BTreeMap<String, String>,
+}
+
+/// Runs the command.
+pub fn run(flags: &flags::Mlx) -> Result<()> {
+    let selection = Targets::load()?.select(&flags.cell)?;
+    let prefix = fill(&selection, flags.from, flags.force)?;
+    println!("{}", prefix.display());
+    Ok(())
+}
+
+/// Makes sure that the prefix of `selection` is complete, and returns its folder.
+pub fn prefix(selection: &Selection) -> Result<PathBuf> {
+    fill(selection, None, false)
+}
+
+/// What a complete prefix says of itself.
+pub fn read(prefix: &Path) -> Result<Prefix> {
+    let path = prefix.join("prefix.json");
+    let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+    serde_json::from_str(&text).with_context(|| format!("reading {}", path.display()))
+}
+
+fn fill(selection: &Selection, from: Option<Provider>, force: bool) -> Result<PathBuf> {
+    let pin = Pin::load()?;
+    let _lock = workspace::lock("mlx")?;
+    mlx_c::sources(&pin.mlx_c)?;
+
+    let place = workspace::mlx_prefix(&selection.variant_name, &selection.target_name);
+    let made = read(&place).ok();
+    if let Some(made) = &made
+        && !force
+        && from.is_none_or(|from| name(from) == made.from)
+        && *made == wanted(&pin, selection, &made.from)?
+    {
+        return Ok(place);
+    }
+
+    let from = from.unwrap_or_else(|| default_provider(&pin, selection));
+    let parent = workspace::folder_of(&place)?;
+    let draft = tempfile::Builder::new()
+        .prefix(".prefix-")
+        .tempdir_in(parent)
+        .with_context(|| format!("making a folder in {}", parent.display()))?;
+    match from {
+        Provider::Wheel => wheel::fill(&pin, selection, draft.path())?,
+        Provider::Source => source::fill(&pin, selection, draft.path())?,
+    }
+    let record = wanted(&pin, selection, name(from))?;
+    fs::write(draft.path().join("prefix.json"), serde_json::to_string_pretty(&record)? + "\n")?;
+    workspace::replace_folder(draft, &place)?;
+    progress::note(&format!(
+        "MLX {} for {} on {}: {}",
+        record.mlx,
+        selection.variant_name,
+        selection.target_name,
+        place.display()
+    ));
+    Ok(place)
+}
+
+/// What `prefix.json` must say for the prefix to be today's.
+fn wanted(pin: &Pin, selection: &Selection, from: &str) -> Result<Prefix> {
+    let origin = if from == name(Provider::Wheel) {
+        wheel::pinned(pin, selection)?.1.sha256.clone()
+    } else {
+        pin.mlx.tag.clone()
+    };
+    Ok(Prefix {
+        mlx: pin.mlx.version.clone(),
+        mlx_c: pin.mlx_c.version.clone(),
+        from: from.to_owned(),
+        origin,
+        floors: selection.variant.floors.clone(),
+    })
+}
+
+/// A wheel where one is pinned and needs no rebuilding; macOS releases are built from sources.
+fn default_provider(pin: &Pin, selection: &Selection) -> Provider {
+    if selection.target.os == "linux" && wheel::pinned(pin, selection).is_ok() {
+        Provider::Wheel
+    } else {
+        Provider::Source
+    }
+}
+
+fn name(provider: Provider) -> &'static str {
+    match provider {
+        Provider::Wheel => "wheel",
+        Provider::Source => "source",
+    }
+}
