@@ -1,0 +1,105 @@
+defmodule Emily.Settings do
+  @moduledoc """
+  Everything that the environment and the application's configuration can decide.
+
+  This is the only Elixir module that reads `EMILY_*` variables. An empty variable counts as
+  absent, and a variable wins over the configuration.
+
+  | variable | configuration | meaning |
+  | --- | --- | --- |
+  | `EMILY_CACHE` | | the folder that keeps verified downloads |
+  | `EMILY_VARIANT` | `config :emily, variant: :cpu` | the variant to install; the target's default when absent |
+  | `EMILY_RELEASE_URL` | `config :emily, release_url: "https://…/"` | where the assets are, in place of the project's release page |
+  | `HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY` | | the proxies, as Mix reads them; lower case works too |
+  | `HEX_CACERTS_PATH` | | the certificate authorities to trust, in place of the system's |
+
+      iex> Emily.Settings.load(%{"EMILY_VARIANT" => "cuda12"}, variant: :cpu).variant
+      "cuda12"
+
+      iex> Emily.Settings.load(%{"EMILY_VARIANT" => ""}, variant: :cpu).variant
+      "cpu"
+  """
+
+  @enforce_keys [:environment]
+  defstruct [
+    :environment,
+    :cache,
+    :variant,
+    :release_url,
+    :http_proxy,
+    :https_proxy,
+    :cacerts_path,
+    no_proxy: []
+  ]
+
+  @type t :: %__MODULE__{
+          environment: %{String.t() => String.t()},
+          cache: Path.t() | nil,
+          variant: String.t() | nil,
+          release_url: String.t() | nil,
+          http_proxy: String.t() | nil,
+          https_proxy: String.t() | nil,
+          cacerts_path: Path.t() | nil,
+          no_proxy: [String.t()]
+        }
+
+  @doc """
+  Reads the settings from an environment and the application's configuration.
+
+  Raises `ArgumentError` when a configured value is of the wrong type.
+  """
+  @spec load(%{String.t() => String.t()}, keyword()) :: t()
+  def load(environment \\ System.get_env(), config \\ Application.get_all_env(:emily)) do
+    %__MODULE__{
+      environment: environment,
+      cache: variable(environment, "EMILY_CACHE"),
+      variant: variable(environment, "EMILY_VARIANT") || configured(config, :variant),
+      release_url: variable(environment, "EMILY_RELEASE_URL") || configured(config, :release_url),
+      http_proxy: variable(environment, ["HTTP_PROXY", "http_proxy"]),
+      https_proxy: variable(environment, ["HTTPS_PROXY", "https_proxy"]),
+      cacerts_path: variable(environment, "HEX_CACERTS_PATH"),
+      no_proxy: no_proxy(variable(environment, ["NO_PROXY", "no_proxy"]))
+    }
+  end
+
+  @doc """
+  One variable of the settings' environment; an empty one counts as absent.
+  """
+  @spec variable(t() | %{String.t() => String.t()}, String.t() | [String.t()]) ::
+          String.t() | nil
+  def variable(%__MODULE__{environment: environment}, names), do: variable(environment, names)
+
+  def variable(environment, names) do
+    names
+    |> List.wrap()
+    |> Enum.find_value(fn name ->
+      case environment do
+        %{^name => value} when value != "" -> value
+        _absent -> nil
+      end
+    end)
+  end
+
+  defp configured(config, key) do
+    case Keyword.get(config, key) do
+      nil ->
+        nil
+
+      value when is_atom(value) ->
+        Atom.to_string(value)
+
+      value when is_binary(value) ->
+        value
+
+      other ->
+        raise ArgumentError,
+              "expected config :emily, #{key}: to be #{kind(key)}, got: #{inspect(other)}"
+    end
+  end
+
+  defp kind(:variant), do: "an atom or a string"
+  defp kind(:release_url), do: "a string"
+
+  defp no_proxy(nil), do: []
+  defp no_proxy(hosts), do: String.split(hosts, [",", " "], trim: true)
+end
