@@ -4,6 +4,7 @@
 //! [`run`] only connects the two.
 
 mod flags;
+mod mlx;
 mod pin;
 mod process;
 pub mod progress;
@@ -20,7 +21,7 @@ use flags::{Command, Flags};
 pub fn run() -> ExitCode {
     let flags = Flags::parse();
     let outcome: anyhow::Result<()> = match flags.command {
-        Command::Setup(_) => Ok(()),
+        Command::Mlx(flags) => mlx::run(&flags),
         _ => Ok(()),
     };
     match outcome {

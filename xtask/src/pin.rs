@@ -18,6 +18,8 @@ pub struct Mlx {
     pub version: String,
     pub git: String,
     pub tag: String,
+    /// The options a variant adds to MLX's own build.
+    pub cmake: BTreeMap<String, BTreeMap<String, String>>,
     /// By variant.
     pub wheels: BTreeMap<String, Wheels>,
 }

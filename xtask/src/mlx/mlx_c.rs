@@ -57,12 +57,15 @@ struct Package {
 
 fn from_crate(pin: &MlxC, into: &Path) -> Result<()> {
     let folder = workspace::root().join("mlx_src/crate");
-    let lock = fs::read_to_string(folder.join("Cargo.lock")).context("reading mlx_src/crate/Cargo.lock")?;
+    let lock = fs::read_to_string(folder.join("Cargo.lock"))
+        .context("reading mlx_src/crate/Cargo.lock")?;
     check_lock(&lock, pin)?;
     let manifest = folder.join("Cargo.toml");
     let cargo = |command: &str| {
         let mut cargo = Command::new(workspace::cargo());
-        cargo.args([command, "--locked", "--manifest-path"]).arg(&manifest);
+        cargo
+            .args([command, "--locked", "--manifest-path"])
+            .arg(&manifest);
         cargo
     };
     // Fetching is where Cargo compares the download with the lock's checksum.
@@ -73,7 +76,12 @@ fn from_crate(pin: &MlxC, into: &Path) -> Result<()> {
         .packages
         .iter()
         .find(|package| package.name == pin.krate.name && package.version == pin.krate.version)
-        .with_context(|| format!("Cargo did not fetch {} {}", pin.krate.name, pin.krate.version))?;
+        .with_context(|| {
+            format!(
+                "Cargo did not fetch {} {}",
+                pin.krate.name, pin.krate.version
+            )
+        })?;
     let root = Path::new(&package.manifest_path)
         .parent()
         .context("expected a manifest in a folder")?;
@@ -82,7 +90,10 @@ fn from_crate(pin: &MlxC, into: &Path) -> Result<()> {
 
 /// Holds the lock's entry for the crate equal to the pin.
 fn check_lock(lock: &str, pin: &MlxC) -> Result<()> {
-    let entry = format!("name = \"{}\"\nversion = \"{}\"\n", pin.krate.name, pin.krate.version);
+    let entry = format!(
+        "name = \"{}\"\nversion = \"{}\"\n",
+        pin.krate.name, pin.krate.version
+    );
     let locked = lock
         .split("[[package]]\n")
         .find_map(|package| package.strip_prefix(entry.as_str()))
@@ -104,7 +115,14 @@ fn check_lock(lock: &str, pin: &MlxC) -> Result<()> {
 fn from_git(pin: &MlxC, into: &Path) -> Result<()> {
     process::output(
         Command::new("git")
-            .args(["clone", "--quiet", "--depth=1", "--branch", &pin.tag, &pin.git])
+            .args([
+                "clone",
+                "--quiet",
+                "--depth=1",
+                "--branch",
+                &pin.tag,
+                &pin.git,
+            ])
             .arg(into),
     )?;
     Ok(())
@@ -139,7 +157,10 @@ mod tests {
     #[test]
     fn the_lock_must_carry_the_pinned_checksum() {
         check_lock(&lock("mlx-sys", "aa"), &pin()).unwrap();
-        for (lock, actual) in [(lock("mlx-sys", "bb"), "bb"), (lock("other", "aa"), "no entry")] {
+        for (lock, actual) in [
+            (lock("mlx-sys", "bb"), "bb"),
+            (lock("other", "aa"), "no entry"),
+        ] {
             assert_eq!(
                 check_lock(&lock, &pin()).unwrap_err().to_string(),
                 format!(

@@ -11,6 +11,7 @@ mod source;
 mod wheel;
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
 };
@@ -21,7 +22,6 @@ use serde::{Deserialize, Serialize};
 use crate::{
     flags::{self, Provider},
     pin::Pin,
-    progress,
     targets::{Selection, Targets},
     workspace,
 };
@@ -37,8 +37,8 @@ pub struct Prefix {
     pub from: String,
     /// The wheel's hash, or the sources' tag.
     pub origin: String,
-    /// The macOS floor, glibc release or the like that the variant was built for.
-    pub floors: std::collections::BTreeMap<String, String>,
+    /// The floors declared for the variant: a source build for macOS keeps to them.
+    pub floors: BTreeMap<String, String>,
 }
 
 /// Runs the command.
@@ -87,15 +87,18 @@ fn fill(selection: &Selection, from: Option<Provider>, force: bool) -> Result<Pa
         Provider::Source => source::fill(&pin, selection, draft.path())?,
     }
     let record = wanted(&pin, selection, name(from))?;
-    fs::write(draft.path().join("prefix.json"), serde_json::to_string_pretty(&record)? + "\n")?;
+    fs::write(
+        draft.path().join("prefix.json"),
+        serde_json::to_string_pretty(&record)? + "\n",
+    )?;
     workspace::replace_folder(draft, &place)?;
-    progress::note(&format!(
+    eprintln!(
         "MLX {} for {} on {}: {}",
         record.mlx,
         selection.variant_name,
         selection.target_name,
         place.display()
-    ));
+    );
     Ok(place)
 }
 

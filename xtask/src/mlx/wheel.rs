@@ -53,7 +53,11 @@ pub fn fill(pin: &Pin, selection: &Selection, prefix: &Path) -> Result<()> {
     }
     unpack(&bytes, prefix).with_context(|| format!("unpacking {}", file.display()))?;
     if selection.target.os == "linux" {
-        openblas::bundle(&prefix.join("lib"), &prefix.join("licenses"), &selection.target)?;
+        openblas::bundle(
+            &prefix.join("lib"),
+            &prefix.join("licenses"),
+            &selection.target,
+        )?;
     }
     Ok(())
 }
@@ -61,11 +65,20 @@ pub fn fill(pin: &Pin, selection: &Selection, prefix: &Path) -> Result<()> {
 /// Has pip fetch the wheel into `folder`; pip knows the user's index, mirror and proxy.
 fn download(package: &str, version: &str, wheel: &Wheel, folder: &Path) -> Result<PathBuf> {
     let requirements = folder.join("requirements.txt");
-    fs::write(&requirements, format!("{package}=={version} --hash=sha256:{}\n", wheel.sha256))?;
+    fs::write(
+        &requirements,
+        format!("{package}=={version} --hash=sha256:{}\n", wheel.sha256),
+    )?;
     let step = progress::step(format!("fetching {package} {version}"));
     process::output(
         Command::new("python3")
-            .args(["-m", "pip", "download", "--disable-pip-version-check", "--quiet"])
+            .args([
+                "-m",
+                "pip",
+                "download",
+                "--disable-pip-version-check",
+                "--quiet",
+            ])
             .args(["--no-deps", "--only-binary=:all:", "--require-hashes"])
             .arg(format!("--platform={}", wheel.platform))
             .arg("--requirement")
@@ -140,12 +153,19 @@ mod tests {
             ("mlx/include/mlx/io/load.h", Some("include/mlx/io/load.h")),
             ("mlx/lib/libmlx.so", Some("lib/libmlx.so")),
             ("mlx/lib/mlx.metallib", Some("lib/mlx.metallib")),
-            ("mlx_cpu-0.32.2.dist-info/licenses/LICENSE", Some("licenses/LICENSE-mlx")),
+            (
+                "mlx_cpu-0.32.2.dist-info/licenses/LICENSE",
+                Some("licenses/LICENSE-mlx"),
+            ),
             ("mlx_cpu.libs/libblas-bd8a282c.so.3.10.0", None),
             ("mlx/share/cmake/MLX/MLXConfig.cmake", None),
             ("mlx_cpu-0.32.2.dist-info/METADATA", None),
         ] {
-            assert_eq!(place(Path::new(name)).as_deref(), expected.map(Path::new), "{name}");
+            assert_eq!(
+                place(Path::new(name)).as_deref(),
+                expected.map(Path::new),
+                "{name}"
+            );
         }
     }
 }

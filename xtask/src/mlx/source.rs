@@ -1,0 +1,167 @@
+//! MLX built from its own sources, at the pinned tag.
+
+use std::{fs, path::Path, process::Command};
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::openblas;
+use crate::{pin::Pin, process, progress, targets::Selection, workspace};
+
+/// Fills the empty folder `prefix`.
+pub fn fill(pin: &Pin, selection: &Selection, prefix: &Path) -> Result<()> {
+    ensure!(
+        selection.target.os == std::env::consts::OS
+            && selection.target.arch == std::env::consts::ARCH,
+        "MLX is built from sources on the target itself: expected a {} host, got: {} on {}",
+        selection.target_name,
+        std::env::consts::OS,
+        std::env::consts::ARCH
+    );
+    let sources = checkout(pin)?;
+    let build = workspace::target_dir().join("mlx-build").join(format!(
+        "{}-{}",
+        selection.variant_name, selection.target_name
+    ));
+    let configure = configuration(pin, selection);
+    process::run(
+        Command::new("cmake")
+            .arg("-S")
+            .arg(&sources)
+            .arg("-B")
+            .arg(&build)
+            .arg(format!("-DCMAKE_INSTALL_PREFIX={}", prefix.display()))
+            .args(&configure),
+    )
+    .context("MLX could not be configured; run `cargo xtask setup`, then this again")?;
+    let jobs = std::thread::available_parallelism().map_or(1, usize::from);
+    process::run(Command::new("cmake").arg("--build").arg(&build).args([
+        "--target",
+        "install",
+        "--parallel",
+        &jobs.to_string(),
+    ]))
+    .with_context(|| format!("MLX did not build in {}", build.display()))?;
+
+    let licenses = prefix.join("licenses");
+    fs::create_dir_all(&licenses)?;
+    fs::copy(sources.join("LICENSE"), licenses.join("LICENSE-mlx"))?;
+    if selection.target.os == "linux" {
+        openblas::bundle(&prefix.join("lib"), &licenses, &selection.target)?;
+    }
+    Ok(())
+}
+
+/// `mlx_src/mlx/` at the pinned tag.
+fn checkout(pin: &Pin) -> Result<std::path::PathBuf> {
+    let place = workspace::root().join("mlx_src/mlx");
+    let at_tag = place.join(".git").exists()
+        && process::output(Command::new("git").arg("-C").arg(&place).args([
+            "describe",
+            "--tags",
+            "--exact-match",
+        ]))
+        .is_ok_and(|tag| tag.trim() == pin.mlx.tag);
+    if at_tag {
+        return Ok(place);
+    }
+    let step = progress::step(format!("cloning MLX {}", pin.mlx.tag));
+    let draft = tempfile::Builder::new()
+        .prefix(".mlx-")
+        .tempdir_in(workspace::folder_of(&place)?)?;
+    process::output(
+        Command::new("git")
+            .args([
+                "clone",
+                "--quiet",
+                "--depth=1",
+                "--branch",
+                &pin.mlx.tag,
+                &pin.mlx.git,
+            ])
+            .arg(draft.path()),
+    )
+    .with_context(|| {
+        format!(
+            "MLX's sources could not be had; connect to {}, or run \
+             `cargo xtask mlx --from wheel`",
+            pin.mlx.git
+        )
+    })?;
+    workspace::replace_folder(draft, &place)?;
+    step.finish("done");
+    Ok(place)
+}
+
+/// The options of MLX's own CMakeLists that make a library to ship.
+fn configuration(pin: &Pin, selection: &Selection) -> Vec<String> {
+    let mut options = vec![
+        "CMAKE_BUILD_TYPE=Release".to_owned(),
+        "CMAKE_INSTALL_LIBDIR=lib".to_owned(),
+        "BUILD_SHARED_LIBS=ON".to_owned(),
+        "MLX_BUILD_TESTS=OFF".to_owned(),
+        "MLX_BUILD_EXAMPLES=OFF".to_owned(),
+        // Emily reads safetensors; without GGUF one source less is fetched.
+        "MLX_BUILD_GGUF=OFF".to_owned(),
+        // What the build fetches may also come from the machine.
+        "FETCHCONTENT_TRY_FIND_PACKAGE_MODE=OPT_IN".to_owned(),
+    ];
+    if let Some(floor) = selection.variant.floors.get("macos") {
+        options.push(format!("CMAKE_OSX_DEPLOYMENT_TARGET={floor}"));
+    }
+    if selection.target.os == "linux" {
+        options.push("BLA_VENDOR=OpenBLAS".to_owned());
+        options.push("CMAKE_INSTALL_RPATH=$ORIGIN".to_owned());
+        // An old-style run path also holds for the libraries beside libmlx.
+        options.push("CMAKE_SHARED_LINKER_FLAGS=-Wl,--disable-new-dtags".to_owned());
+    }
+    let own = pin.mlx.cmake.get(&selection.variant_name);
+    options.extend(
+        own.into_iter()
+            .flatten()
+            .map(|(name, value)| format!("{name}={value}")),
+    );
+    options
+        .into_iter()
+        .map(|option| format!("-D{option}"))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::configuration;
+    use crate::{flags::Cell, pin::Pin, targets::Targets};
+
+    fn options(variant: &str, target: &str) -> Vec<String> {
+        let cell = Cell {
+            variant: Some(variant.into()),
+            target: Some(target.into()),
+        };
+        let selection = Targets::load().unwrap().select(&cell).unwrap();
+        configuration(&Pin::load().unwrap(), &selection)
+    }
+
+    #[test]
+    fn each_variant_gets_its_own_options() {
+        for (variant, target, option, expected) in [
+            ("jit", "macos-arm64", "-DMLX_METAL_JIT=ON", true),
+            ("aot", "macos-arm64", "-DMLX_METAL_JIT=ON", false),
+            (
+                "aot",
+                "macos-arm64",
+                "-DCMAKE_OSX_DEPLOYMENT_TARGET=14.0",
+                true,
+            ),
+            ("cuda13", "linux-x86_64", "-DMLX_BUILD_CUDA=ON", true),
+            ("cpu", "linux-x86_64", "-DMLX_BUILD_CUDA=ON", false),
+            ("cpu", "linux-x86_64", "-DBLA_VENDOR=OpenBLAS", true),
+            ("aot", "macos-arm64", "-DBLA_VENDOR=OpenBLAS", false),
+        ] {
+            let given = options(variant, target);
+            assert_eq!(
+                given.iter().any(|one| one == option),
+                expected,
+                "{variant}: {given:?}"
+            );
+        }
+    }
+}
