@@ -1,0 +1,60 @@
+defmodule Emily.Doctor.Checks.Blas do
+  @moduledoc """
+  Whether the CPU's matrix products run on a BLAS worth the name.
+
+  The name of the library alone does not tell: a distribution calls many things `libblas.so.3`,
+  two can be mapped at once, and Accelerate has no file. So a product is timed, and since absolute
+  rates say more about the machine than about the library, it is set against an element-wise pass
+  timed in the same run. A tuned product reuses what it has in registers and caches, which no
+  element-wise pass can: it does 10 to 30 times as many operations a second, while the reference
+  BLAS does once or twice as many (0.4 to 2.6 times over the sizes that were tried). The line is
+  drawn at the geometric middle between the two.
+  """
+  @behaviour Emily.Doctor.Check
+
+  alias Emily.Doctor.Outcome
+
+  @least_ratio 6.0
+
+  @names [
+    {~r/openblas/i, "OpenBLAS"},
+    {~r/libmkl/i, "MKL"},
+    {~r/libblis/i, "BLIS"},
+    {~r/libatlas|libsatlas|libtatlas/i, "ATLAS"},
+    {~r/libblas|libcblas/i, "reference BLAS"}
+  ]
+
+  @impl true
+  def run(environment, _facts) do
+    paths = environment.mapped_libraries.() |> Enum.filter(&name/1)
+    names = paths |> Enum.map(&name/1) |> Enum.uniq()
+    rates = environment.matmul_rates.()
+    ratio = rates.matmul / rates.elementwise
+
+    message = "#{shown(names, environment)}, #{decimal(rates.matmul)} GFLOP/s"
+
+    if ratio >= @least_ratio do
+      Outcome.ok(message)
+    else
+      Outcome.warning(
+        message <> ", as slow as the reference BLAS",
+        environment.reinstall,
+        details:
+          Enum.map(paths, &{"mapped", &1}) ++
+            [{"expected", "#{decimal(@least_ratio)} times an element-wise pass, or more"}] ++
+            [{"actual", "#{decimal(ratio)} times"}]
+      )
+    end
+  end
+
+  # The folder counts: Debian's OpenBLAS is .../openblas-pthread/libblas.so.3.
+  defp name(path) do
+    Enum.find_value(@names, fn {pattern, name} -> if path =~ pattern, do: name end)
+  end
+
+  defp shown([], %{host: %{os: "macos"}}), do: "Accelerate"
+  defp shown([], _environment), do: "a BLAS inside libmlx"
+  defp shown(names, _environment), do: Enum.join(names, " and ")
+
+  defp decimal(number), do: :erlang.float_to_binary(number / 1, decimals: 1)
+end

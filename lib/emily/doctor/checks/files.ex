@@ -1,0 +1,93 @@
+defmodule Emily.Doctor.Checks.Files do
+  @moduledoc """
+  Whether the files in `priv/` are, byte for byte, the ones that their manifest lists, and the
+  manifest is the one of the chosen variant.
+
+  A checkout has no manifest: its library is built there from source.
+  """
+  @behaviour Emily.Doctor.Check
+
+  alias Emily.Artifact.Manifest
+  alias Emily.Doctor.Outcome
+
+  @impl true
+  def run(environment, %{selection: %{artifact: artifact}}) do
+    with {:ok, manifest} <- Manifest.read(environment.priv),
+         :ok <- Manifest.check(manifest, artifact) do
+      compare(manifest, environment)
+    else
+      {:error, %File.Error{reason: :enoent}} -> unlisted(environment, artifact)
+      {:error, error} -> refuse(error, environment)
+    end
+  end
+
+  defp compare(manifest, environment) do
+    case Manifest.mismatches(manifest, environment.priv, :sha256) do
+      [] ->
+        count = length(manifest.files)
+
+        Outcome.ok("#{count} #{noun(count)} of #{manifest.version}, as released",
+          facts: %{origin: :release, manifest: manifest}
+        )
+
+      mismatches ->
+        count = length(mismatches)
+
+        Outcome.error(
+          "#{count} of #{length(manifest.files)} files in priv/ are not as released",
+          environment.reinstall,
+          details: [{"path", environment.priv} | Enum.map(mismatches, &detail/1)]
+        )
+    end
+  end
+
+  defp noun(1), do: "file"
+  defp noun(_count), do: "files"
+
+  defp detail({name, :missing}), do: {name, "missing"}
+
+  defp detail({name, {:size, expected, actual}}),
+    do: {name, "expected #{expected} bytes, got: #{actual}"}
+
+  defp detail({name, {:sha256, expected, actual}}),
+    do: {name, "expected sha256 #{expected}\ngot: #{actual}"}
+
+  defp unlisted(%{checkout?: true} = environment, artifact) do
+    if File.regular?(Path.join(environment.priv, artifact.library)) do
+      Outcome.ok("built here from source", facts: %{origin: :source})
+    else
+      Outcome.error("#{artifact.library} is not built", environment.reinstall,
+        details: [{"path", environment.priv}]
+      )
+    end
+  end
+
+  defp unlisted(environment, _artifact) do
+    Outcome.error("nothing is installed", environment.reinstall,
+      details: [{"path", environment.priv}]
+    )
+  end
+
+  defp refuse(%File.Error{} = error, environment) do
+    Outcome.error("manifest.json cannot be read", environment.reinstall,
+      details: [{"path", error.path}, {"reason", "#{:file.format_error(error.reason)}"}]
+    )
+  end
+
+  defp refuse(error, environment) do
+    Outcome.error("manifest.json is not the one of the chosen variant", environment.reinstall,
+      details: [
+        {"path", Path.join(environment.priv, Manifest.name())}
+        | for(
+            {label, value} <- [
+              {"field", error.field},
+              {"expected", error.expected},
+              {"actual", error.actual}
+            ],
+            value,
+            do: {label, value}
+          )
+      ]
+    )
+  end
+end

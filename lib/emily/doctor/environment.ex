@@ -1,0 +1,113 @@
+defmodule Emily.Doctor.Environment do
+  @moduledoc """
+  The machine, as the doctor's checks see it.
+
+  What is cheap and safe to know is a value. What costs time, starts something or may fail is a
+  function, called by the one check that asks, once all that the check needs has passed.
+  """
+
+  alias Emily.Artifact.{Cache, Host, NoReleaseKeyError, Signature, SignatureError, Targets}
+  alias Emily.Doctor.{Probe, Vm}
+  alias Emily.Settings
+
+  @enforce_keys [
+    :version,
+    :elixir,
+    :host,
+    :variant,
+    :priv,
+    :checkout?,
+    :reinstall,
+    :build,
+    :cache,
+    :user_id,
+    :free_bytes,
+    :release_key,
+    :load,
+    :info,
+    :smoke,
+    :matmul_rates,
+    :mapped_libraries,
+    :sigchld,
+    :compiler
+  ]
+  defstruct @enforce_keys
+
+  @type reason :: String.t()
+
+  @typedoc """
+    * `variant` - the variant that the settings ask for, if any
+    * `priv` - the folder of the installed files
+    * `checkout?` - whether Emily is its own git checkout, where the library is built from source
+    * `reinstall` - the command that puts the right files into `priv`
+    * `build` - what to do where no published library fits
+    * `load` - loads the native library
+    * `info` - asks the native library what it is
+    * `smoke` - computes on a device; answers what it should have got and what it got
+    * `matmul_rates` - operations a nanosecond of a CPU matrix product and an element-wise pass
+    * `mapped_libraries` - the paths of the shared libraries in this VM
+    * `sigchld` - what this VM does when a program that it started ends
+    * `compiler` - the first line that `g++ --version` prints
+  """
+  @type t :: %__MODULE__{
+          version: String.t(),
+          elixir: String.t(),
+          host: Host.t(),
+          variant: {:ok, String.t() | nil} | {:error, reason()},
+          priv: Path.t(),
+          checkout?: boolean(),
+          reinstall: String.t(),
+          build: String.t(),
+          cache: {:ok, Cache.t()} | {:error, Exception.t()},
+          user_id: non_neg_integer(),
+          free_bytes: (Cache.t() -> {:ok, non_neg_integer()} | :unknown),
+          release_key:
+            {:ok, Signature.PublicKey.t()}
+            | {:error, NoReleaseKeyError.t() | SignatureError.t()},
+          load: (-> :ok | {:error, reason()}),
+          info: (-> {:ok, map()} | {:error, reason()}),
+          smoke: (atom() -> {:ok, {expected :: term(), actual :: term()}} | {:error, reason()}),
+          matmul_rates: (-> %{matmul: float(), elementwise: float()}),
+          mapped_libraries: (-> [Path.t()]),
+          sigchld: (-> :ignored | :default | :unknown),
+          compiler: (-> String.t() | nil)
+        }
+
+  # The folder that this file was compiled in: a checkout, or the package's in `deps/`.
+  @source Path.expand("../../..", __DIR__)
+
+  @doc "This machine."
+  @spec host() :: t()
+  def host do
+    checkout? = File.regular?(Path.join(@source, "native/nif/Cargo.toml"))
+
+    %__MODULE__{
+      version: Targets.version(),
+      elixir: System.version(),
+      host: Host.detect(),
+      variant: variant(),
+      priv: Application.app_dir(:emily, "priv"),
+      checkout?: checkout?,
+      reinstall: if(checkout?, do: "cargo xtask nif", else: "mix deps.compile emily --force"),
+      build: "build it: `cargo xtask nif` in a checkout of #{Targets.home()}",
+      cache: Cache.locate(Settings.load(System.get_env(), [])),
+      user_id: Cache.user_id(),
+      free_bytes: &Cache.free_bytes/1,
+      release_key: Signature.release_key(),
+      load: &Probe.load/0,
+      info: &Emily.Native.info/0,
+      smoke: &Probe.smoke/1,
+      matmul_rates: &Probe.matmul_rates/0,
+      mapped_libraries: &Vm.mapped_libraries/0,
+      sigchld: &Vm.sigchld/0,
+      compiler: &Vm.compiler/0
+    }
+  end
+
+  # A configuration of the wrong type is one of the things to report, not a reason to fall over.
+  defp variant do
+    {:ok, Settings.load().variant}
+  rescue
+    error in ArgumentError -> {:error, Exception.message(error)}
+  end
+end

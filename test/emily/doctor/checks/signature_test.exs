@@ -1,0 +1,105 @@
+Code.require_file("../machine.exs", __DIR__)
+
+defmodule Emily.Doctor.Checks.SignatureTest do
+  use ExUnit.Case, async: true
+
+  alias Emily.Artifact.{Cache, Checksum, NoReleaseKeyError}
+  alias Emily.Doctor.{Checks, Machine, Outcome}
+
+  @moduletag :tmp_dir
+  # minisign prints the eight bytes of "emilykey" as one little-endian number.
+  @id "79656B796C696D65"
+
+  setup %{tmp_dir: tmp} do
+    machine = Machine.well(tmp)
+    facts = Machine.facts(machine)
+    %{selection: %{artifact: artifact}, cache: %{cache: cache}} = facts
+
+    %{
+      machine: machine,
+      facts: facts,
+      asset: artifact.asset,
+      archive: Cache.archive(cache, artifact),
+      sidecar: Cache.sidecar(cache, artifact),
+      signature: Cache.signature(cache, artifact)
+    }
+  end
+
+  test "follows the key to the archive", %{machine: machine, facts: facts, archive: archive} do
+    assert Checks.Signature.run(machine, facts) ==
+             Outcome.ok("the cached archive is as released, signed by the key #{@id}")
+
+    File.rm!(archive)
+
+    assert Checks.Signature.run(machine, facts) ==
+             Outcome.ok("the cached checksum is as released, signed by the key #{@id}")
+  end
+
+  test "has nothing to say about an empty cache", context do
+    %{machine: machine, facts: facts} = context
+    for path <- [context.archive, context.sidecar, context.signature], do: File.rm!(path)
+
+    assert Checks.Signature.run(machine, facts) ==
+             Outcome.ok("nothing is cached for this variant")
+
+    assert Checks.Signature.run(%{machine | checkout?: true}, facts) ==
+             Outcome.ok("built here from source, nothing is cached")
+  end
+
+  test "needs the key that the package carries", %{machine: machine, facts: facts} do
+    machine = %{machine | release_key: {:error, %NoReleaseKeyError{path: "release/emily.pub"}}}
+
+    assert Checks.Signature.run(machine, facts) ==
+             Outcome.error(
+               "this copy of Emily carries no release key to check the cache with",
+               "build it"
+             )
+  end
+
+  test "trusts nothing that the chain does not reach", context do
+    %{machine: machine, facts: facts, asset: asset} = context
+    {:ok, key} = machine.release_key
+    {other, _secret} = :crypto.generate_key(:eddsa, :ed25519)
+    stranger = %{machine | release_key: {:ok, %{key | bytes: other}}}
+    line = File.read!(context.sidecar)
+
+    cases = [
+      {"another archive", machine, fn -> File.write!(context.archive, "another archive") end,
+       [
+         {"path", context.archive},
+         {"expected", Checksum.of("the archive")},
+         {"actual", Checksum.of("another archive")}
+       ]},
+      {"another checksum", machine,
+       fn -> File.write!(context.sidecar, String.replace(line, ~r/^../, "00")) end,
+       [
+         {"path", context.sidecar},
+         {"expected", "a signature of this very file"},
+         {"actual", "one that does not match its bytes"}
+       ]},
+      {"another key", stranger, fn -> File.write!(context.sidecar, line) end,
+       [
+         {"path", context.sidecar},
+         {"expected", "a signature of this very file"},
+         {"actual", "one that does not match its bytes"}
+       ]},
+      {"no signature", machine, fn -> File.rm!(context.signature) end,
+       [{"path", context.signature}, {"reason", "no such file or directory"}]},
+      {"no checksum", machine, fn -> File.rm!(context.sidecar) end,
+       [{"path", context.sidecar}, {"reason", "no such file or directory"}]}
+    ]
+
+    for {name, machine, damage, details} <- cases do
+      damage.()
+
+      assert Checks.Signature.run(machine, facts) ==
+               Outcome.error(
+                 "what is cached cannot be trusted",
+                 "rm -f #{Path.dirname(context.archive)}/#{asset}* && " <>
+                   "mix deps.compile emily --force",
+                 details: details
+               ),
+             name
+    end
+  end
+end

@@ -1,0 +1,131 @@
+defmodule Emily.Doctor.Machine do
+  @moduledoc """
+  A Linux machine on which Emily is installed and well, in a temporary folder: real files, a real
+  signature by a throwaway key, and stand-ins for what would need the native library.
+  """
+
+  alias Emily.Artifact.{Cache, Checksum, Host, Manifest, Signature, Targets}
+  alias Emily.Doctor.Environment
+
+  @files %{"libemily.so" => "the library", "libmlx.so" => "MLX itself"}
+
+  @doc "The machine; `changes` replace fields of the environment."
+  def well(tmp, changes \\ []) do
+    {public, secret} = :crypto.generate_key(:eddsa, :ed25519)
+    key = %Signature.PublicKey{id: "emilykey", bytes: public}
+    {:ok, artifact} = Targets.select("cpu", "linux-x86_64")
+    cache = %Cache{folder: Path.join(tmp, "cache"), root: Path.join(tmp, "cache/v1")}
+    priv = Path.join(tmp, "priv")
+
+    install(priv, manifest())
+    fill(cache, artifact, key, secret)
+
+    struct!(
+      %Environment{
+        version: "0.8.0",
+        elixir: "1.18.3",
+        host: host(),
+        variant: {:ok, nil},
+        priv: priv,
+        checkout?: false,
+        reinstall: "mix deps.compile emily --force",
+        build: "build it",
+        cache: {:ok, cache},
+        user_id: Cache.user_id(),
+        free_bytes: fn _cache -> {:ok, 21 * 1024 ** 3} end,
+        release_key: {:ok, key},
+        load: fn -> :ok end,
+        info: fn -> {:ok, %{mlx: "0.32.2", devices: [:cpu]}} end,
+        smoke: fn :cpu -> {:ok, {[54.0], [54.0]}} end,
+        matmul_rates: fn -> %{matmul: 70.0, elementwise: 3.5} end,
+        mapped_libraries: fn -> ["/lib/libc.so.6", "/app/priv/libopenblas.so.0"] end,
+        sigchld: fn -> :ignored end,
+        compiler: fn -> "g++ (Debian 14.2.0-19) 14.2.0" end
+      },
+      changes
+    )
+  end
+
+  @doc "The facts that a check gets from those that passed before it on this machine."
+  def facts(environment) do
+    {:ok, artifact} = Targets.select("cpu", "linux-x86_64")
+    {:ok, cache} = environment.cache
+
+    %{
+      selection: %{artifact: artifact, devices: ["cpu"]},
+      cache: %{cache: cache},
+      files: %{origin: :release, manifest: manifest()},
+      devices: %{devices: [:cpu]}
+    }
+  end
+
+  def host do
+    %Host{
+      os: "linux",
+      arch: "x86_64",
+      target: "linux-x86_64",
+      nif: "2.17",
+      otp: "27",
+      glibc: "2.41",
+      glibcxx: "3.4.33",
+      libraries: %{"libc.so.6" => "/lib/libc.so.6", "libstdc++.so.6" => "/lib/libstdc++.so.6"}
+    }
+  end
+
+  def manifest do
+    %Manifest{
+      version: Targets.version(),
+      variant: "cpu",
+      target: "linux-x86_64",
+      nif_version: "2.17",
+      mlx: %{"version" => "0.32.2"},
+      requires: %{
+        glibc: "2.38",
+        glibcxx: "3.4.30",
+        macos: nil,
+        libraries: ["libc.so.6", "libstdc++.so.6"]
+      },
+      files:
+        for {name, content} <- Enum.sort(@files) do
+          %{name: name, size: byte_size(content), sha256: Checksum.of(content)}
+        end
+    }
+  end
+
+  @doc "Writes a manifest, and the files of `manifest/0`, into a folder."
+  def install(priv, manifest) do
+    File.mkdir_p!(priv)
+    for {name, content} <- @files, do: File.write!(Path.join(priv, name), content)
+
+    data =
+      manifest |> Map.from_struct() |> Map.merge(%{schema: 1, package: "emily"}) |> JSON.encode!()
+
+    File.write!(Path.join(priv, "manifest.json"), data)
+  end
+
+  defp fill(cache, artifact, key, secret) do
+    File.mkdir_p!(cache.root)
+    archive = "the archive"
+    line = "#{Checksum.of(archive)}  #{artifact.asset}\n"
+    File.write!(Cache.archive(cache, artifact), archive)
+    File.write!(Cache.sidecar(cache, artifact), line)
+
+    File.write!(
+      Cache.signature(cache, artifact),
+      sign(line, artifact.asset <> ".sha256", key, secret)
+    )
+  end
+
+  defp sign(bytes, name, key, secret) do
+    sign = &:crypto.sign(:eddsa, :none, &1, [secret, :ed25519])
+    signature = sign.(:crypto.hash(:blake2b, bytes))
+    comment = "file:#{name}"
+
+    """
+    untrusted comment: a throwaway key's
+    #{Base.encode64("ED" <> key.id <> signature)}
+    trusted comment: #{comment}
+    #{Base.encode64(sign.(signature <> comment))}
+    """
+  end
+end
