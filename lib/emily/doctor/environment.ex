@@ -6,7 +6,16 @@ defmodule Emily.Doctor.Environment do
   function, called by the one check that asks, once all that the check needs has passed.
   """
 
-  alias Emily.Artifact.{Cache, Host, NoReleaseKeyError, Signature, SignatureError, Targets}
+  alias Emily.Artifact.{
+    Cache,
+    Host,
+    Manifest,
+    NoReleaseKeyError,
+    Signature,
+    SignatureError,
+    Targets
+  }
+
   alias Emily.Doctor.{Probe, Vm}
   alias Emily.Settings
 
@@ -102,6 +111,15 @@ defmodule Emily.Doctor.Environment do
       sigchld: &Vm.sigchld/0,
       compiler: &Vm.compiler/0
     }
+  end
+
+  @doc """
+  Whether the library, if there is one, is built here from source: this is a checkout, and no
+  release was installed into it.
+  """
+  @spec built_here?(t()) :: boolean()
+  def built_here?(%__MODULE__{checkout?: checkout?, priv: priv}) do
+    checkout? and not File.exists?(Path.join(priv, Manifest.name()))
   end
 
   # A configuration of the wrong type is one of the things to report, not a reason to fall over.

@@ -8,15 +8,30 @@ defmodule Emily.Doctor.Checks.Files do
   @behaviour Emily.Doctor.Check
 
   alias Emily.Artifact.Manifest
-  alias Emily.Doctor.Outcome
+  alias Emily.Doctor.{Environment, Outcome}
 
   @impl true
   def run(environment, %{selection: %{artifact: artifact}}) do
+    if Environment.built_here?(environment),
+      do: built(environment, artifact),
+      else: installed(environment, artifact)
+  end
+
+  defp built(environment, artifact) do
+    if File.regular?(Path.join(environment.priv, artifact.library)) do
+      Outcome.ok("built here from source", facts: %{origin: :source})
+    else
+      Outcome.error("#{artifact.library} is not built", environment.reinstall,
+        details: [{"path", environment.priv}]
+      )
+    end
+  end
+
+  defp installed(environment, artifact) do
     with {:ok, manifest} <- Manifest.read(environment.priv),
          :ok <- Manifest.check(manifest, artifact) do
       compare(manifest, environment)
     else
-      {:error, %File.Error{reason: :enoent}} -> unlisted(environment, artifact)
       {:error, error} -> refuse(error, environment)
     end
   end
@@ -52,17 +67,7 @@ defmodule Emily.Doctor.Checks.Files do
   defp detail({name, {:sha256, expected, actual}}),
     do: {name, "expected sha256 #{expected}\ngot: #{actual}"}
 
-  defp unlisted(%{checkout?: true} = environment, artifact) do
-    if File.regular?(Path.join(environment.priv, artifact.library)) do
-      Outcome.ok("built here from source", facts: %{origin: :source})
-    else
-      Outcome.error("#{artifact.library} is not built", environment.reinstall,
-        details: [{"path", environment.priv}]
-      )
-    end
-  end
-
-  defp unlisted(environment, _artifact) do
+  defp refuse(%File.Error{reason: :enoent}, environment) do
     Outcome.error("nothing is installed", environment.reinstall,
       details: [{"path", environment.priv}]
     )

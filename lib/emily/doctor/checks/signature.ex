@@ -7,21 +7,22 @@ defmodule Emily.Doctor.Checks.Signature do
 
   alias Emily.Artifact
   alias Emily.Artifact.{Cache, Checksum, NoReleaseKeyError, Signature}
-  alias Emily.Doctor.Outcome
+  alias Emily.Doctor.{Environment, Outcome}
 
   @impl true
   def run(environment, %{selection: %{artifact: artifact}, cache: %{cache: cache}}) do
-    if File.exists?(Cache.sidecar(cache, artifact)) or
-         File.exists?(Cache.archive(cache, artifact)) do
-      verify(environment, cache, artifact)
-    else
-      Outcome.ok(nothing_cached(environment))
+    cond do
+      # Whatever the cache keeps, none of it is what runs.
+      Environment.built_here?(environment) ->
+        Outcome.ok("built here from source, nothing was downloaded")
+
+      Enum.any?([Cache.sidecar(cache, artifact), Cache.archive(cache, artifact)], &File.exists?/1) ->
+        verify(environment, cache, artifact)
+
+      true ->
+        Outcome.ok("nothing is cached for this variant")
     end
   end
-
-  # A checkout builds its library; nothing was downloaded that could have been signed.
-  defp nothing_cached(%{checkout?: true}), do: "built here from source, nothing is cached"
-  defp nothing_cached(_environment), do: "nothing is cached for this variant"
 
   defp verify(environment, cache, artifact) do
     with {:ok, key} <- environment.release_key,

@@ -41,9 +41,20 @@ defmodule Emily.Doctor.Checks.SignatureTest do
 
     assert Checks.Signature.run(machine, facts) ==
              Outcome.ok("nothing is cached for this variant")
+  end
 
-    assert Checks.Signature.run(%{machine | checkout?: true}, facts) ==
-             Outcome.ok("built here from source, nothing is cached")
+  test "leaves the cache alone where the library is built from source", context do
+    %{machine: machine, facts: facts} = context
+    keyless = {:error, %NoReleaseKeyError{path: "release/emily.pub"}}
+    checkout = %{machine | checkout?: true, release_key: keyless}
+
+    # A release that was installed into a checkout is checked like any other.
+    assert %Outcome{status: :error} = Checks.Signature.run(checkout, facts)
+
+    File.rm!(Path.join(machine.priv, "manifest.json"))
+
+    assert Checks.Signature.run(checkout, facts) ==
+             Outcome.ok("built here from source, nothing was downloaded")
   end
 
   test "needs the key that the package carries", %{machine: machine, facts: facts} do
