@@ -1,0 +1,59 @@
+//! Waiting for others who work on the same files of the cache.
+
+use std::{
+    fs::{File, OpenOptions, TryLockError},
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
+
+use crate::failure::Failure;
+
+/// How often a taken lock is tried again.
+const POLL: Duration = Duration::from_millis(50);
+
+/// A lock that is held until it is dropped, or its process ends.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+impl Lock {
+    /// Takes the lock at `path`, whose holder works on `resource`, waiting for up to `patience`.
+    pub fn acquire(path: &Path, resource: &str, patience: Duration) -> Result<Self> {
+        let context = || format!("locking {}", path.display());
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(path)
+            .with_context(context)?;
+        let since = Instant::now();
+        let mut told = false;
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(Self { _file: file }),
+                Err(TryLockError::Error(error)) => return Err(error).with_context(context),
+                Err(TryLockError::WouldBlock) if since.elapsed() >= patience => {
+                    return Err(Failure::new(
+                        format!("another process still works on {resource}"),
+                        "the same command again when that process has ended, or with another \
+                         folder in EMILY_CACHE",
+                    )
+                    .fact("lock", path.display())
+                    .fact("waited", format!("{} s", patience.as_secs()))
+                    .into());
+                }
+                Err(TryLockError::WouldBlock) => {
+                    if !told {
+                        eprintln!("waiting for another process that works on {resource}");
+                        told = true;
+                    }
+                    thread::sleep(POLL);
+                }
+            }
+        }
+    }
+}
