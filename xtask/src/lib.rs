@@ -3,13 +3,28 @@
 //! `flags` declares the whole command line, each command lives in the module of its name, and
 //! [`run`] only connects the two.
 
+pub mod archive;
+pub mod audit;
+pub mod binary;
+pub mod download;
+pub mod failure;
 mod flags;
+pub mod host;
+pub mod keygen;
+pub mod lock;
+pub mod manifest;
 mod mlx;
+mod nif;
 mod pin;
 mod process;
 pub mod progress;
 mod settings;
-mod targets;
+pub mod serve;
+mod setup;
+pub mod sidecar;
+pub mod signing;
+pub mod targets;
+pub mod version;
 mod workspace;
 
 use std::process::ExitCode;
@@ -21,7 +36,11 @@ use flags::{Command, Flags};
 pub fn run() -> ExitCode {
     let flags = Flags::parse();
     let outcome: anyhow::Result<()> = match flags.command {
+        Command::Keygen(flags) => keygen::run(&flags),
         Command::Mlx(flags) => mlx::run(&flags),
+        Command::Nif(flags) => nif::run(&flags),
+        Command::Serve(flags) => serve::run(&flags),
+        Command::Setup(flags) => setup::run(&flags),
         _ => Ok(()),
     };
     match outcome {
