@@ -6,7 +6,7 @@
 
 mod elf;
 mod mlx_c;
-mod openblas;
+pub mod openblas;
 mod source;
 mod wheel;
 

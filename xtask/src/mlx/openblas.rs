@@ -30,8 +30,7 @@ pub fn bundle(lib: &Path, licenses: &Path, target: &Target) -> Result<()> {
     let libmlx = lib.join("libmlx.so");
     for (name, package, license) in LIBRARIES {
         let Some(found) = find(name, target) else {
-            // Fortran's quadruple precision exists where the processor has none of its own.
-            if name == "libquadmath.so.0" && target.arch != "x86_64" {
+            if is_optional(name, target) {
                 continue;
             }
             bail!(
@@ -133,8 +132,20 @@ fn folders(target: &Target) -> [PathBuf; 4] {
     ]
 }
 
+/// Whether all that [`bundle`] copies is on this machine.
+pub fn found(target: &Target) -> bool {
+    LIBRARIES
+        .iter()
+        .all(|(name, _, _)| is_optional(name, target) || find(name, target).is_some())
+}
+
+/// Fortran's quadruple precision is a library only where the processor has none of its own.
+fn is_optional(name: &str, target: &Target) -> bool {
+    name == "libquadmath.so.0" && target.arch != "x86_64"
+}
+
 /// The library on this machine, or for another processor in that one's own folders.
-pub fn find(name: &str, target: &Target) -> Option<PathBuf> {
+fn find(name: &str, target: &Target) -> Option<PathBuf> {
     let known = folders(target).into_iter().map(|folder| folder.join(name));
     known.into_iter().find(|path| path.is_file()).or_else(|| {
         (target.arch == std::env::consts::ARCH)

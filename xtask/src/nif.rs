@@ -1,0 +1,206 @@
+//! `cargo xtask nif`: builds libemily and puts it, with its companions, into `priv/`.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::{
+    flags, mlx, process, setup,
+    targets::{Selection, Targets},
+    workspace,
+};
+
+/// A file of a build and the name that it ships under.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct File {
+    pub name: String,
+    pub path: PathBuf,
+}
+
+/// All that one variant for one target ships, but for its manifest.
+#[derive(Debug)]
+pub struct Built {
+    /// libemily first, then its companions.
+    pub libraries: Vec<File>,
+    pub licenses: Vec<File>,
+}
+
+/// Runs the command.
+pub fn run(flags: &flags::Nif) -> Result<()> {
+    let targets = Targets::load()?;
+    let built = build(&targets.select(&flags.cell)?)?;
+    let place = workspace::root().join("priv");
+    install(&built.libraries, &place, &targets)?;
+    for file in &built.libraries {
+        println!("{}", place.join(&file.name).display());
+    }
+    Ok(())
+}
+
+/// Builds libemily against the variant's prefix, which is filled if need be.
+pub fn build(selection: &Selection) -> Result<Built> {
+    setup::require(&setup::Need::BUILD)?;
+    let prefix = mlx::prefix(selection)?;
+    let host = Targets::load()?
+        .host()
+        .is_ok_and(|host| host == selection.target_name);
+    let target_dir = workspace::target_dir();
+    let mut cargo = Command::new(workspace::cargo());
+    cargo
+        .current_dir(workspace::root())
+        .args([
+            "build",
+            "--release",
+            "--package",
+            "emily-nif",
+            "--target-dir",
+        ])
+        .arg(&target_dir)
+        .env("EMILY_MLX_PREFIX", &prefix);
+    let mut folder = target_dir;
+    if !host {
+        cargo.args(["--target", &selection.target.triple]);
+        folder.push(&selection.target.triple);
+    }
+    process::run(&mut cargo)
+        .context("libemily did not build; run `cargo xtask setup`, then this again")?;
+
+    let library = File {
+        name: selection.target.library.clone(),
+        path: folder.join("release").join(&selection.target.library),
+    };
+    ensure!(
+        library.path.is_file(),
+        "Cargo left no {}",
+        library.path.display()
+    );
+    let allowed = &selection.variant.files;
+    let mut libraries = vec![library];
+    libraries.extend(listed(&prefix.join("lib"), allowed)?);
+    let mut licenses = listed(&prefix.join("licenses"), allowed)?;
+    for (name, path) in [
+        ("LICENSE", "LICENSE"),
+        ("LICENSE-mlx-c", "mlx_src/mlx-c/LICENSE"),
+    ] {
+        licenses.push(File {
+            name: name.into(),
+            path: workspace::root().join(path),
+        });
+    }
+    licenses.sort_by(|one, other| one.name.cmp(&other.name));
+    Ok(Built {
+        libraries,
+        licenses,
+    })
+}
+
+/// The files of `folder` that the variant may ship, by name.
+fn listed(folder: &Path, allowed: &[String]) -> Result<Vec<File>> {
+    let entries = fs::read_dir(folder).with_context(|| format!("reading {}", folder.display()))?;
+    let present = entries
+        .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+        .collect::<Result<BTreeSet<_>>>()?;
+    let listed = present.into_iter().filter(|name| allowed.contains(name));
+    Ok(listed
+        .map(|name| File {
+            path: folder.join(&name),
+            name,
+        })
+        .collect())
+}
+
+/// Makes `place` hold these libraries and no other build's.
+fn install(libraries: &[File], place: &Path, targets: &Targets) -> Result<()> {
+    let kept: BTreeSet<_> = libraries.iter().map(|file| file.name.as_str()).collect();
+    let known = targets.variants.values().flat_map(|variant| &variant.files);
+    for stale in known.filter(|name| !kept.contains(name.as_str())) {
+        // Another variant's library, or the manifest of an installed release.
+        match fs::remove_file(place.join(stale)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error)
+                    .with_context(|| format!("removing {stale} from {}", place.display()));
+            }
+            _ => {}
+        }
+    }
+    for file in libraries {
+        let new =
+            fs::read(&file.path).with_context(|| format!("reading {}", file.path.display()))?;
+        let place = place.join(&file.name);
+        if !fs::read(&place).is_ok_and(|old| old == new) {
+            workspace::place_file(&file.path, &place, 0o755)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+
+    use super::*;
+
+    fn file(folder: &Path, name: &str, text: &str) -> File {
+        let path = folder.join(name);
+        fs::write(&path, text).unwrap();
+        File {
+            name: name.into(),
+            path,
+        }
+    }
+
+    #[test]
+    fn only_allow_listed_files_ship() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["libmlx.so", "libgfortran.so.5", "libblas.so.3", "notes"] {
+            file(folder.path(), name, "");
+        }
+        let allowed = ["libmlx.so", "libgfortran.so.5", "mlx.metallib"].map(str::to_owned);
+        let names: Vec<_> = listed(folder.path(), &allowed)
+            .unwrap()
+            .into_iter()
+            .map(|file| file.name)
+            .collect();
+        assert_eq!(names, ["libgfortran.so.5", "libmlx.so"]);
+    }
+
+    #[test]
+    fn installing_replaces_files_and_removes_what_another_build_left() {
+        let (build, place) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let libraries = [
+            file(build.path(), "libemily.so", "new"),
+            file(build.path(), "libmlx.so", "same"),
+        ];
+        for (name, text) in [
+            ("libemily.so", "old"),
+            ("libmlx.so", "same"),
+            ("libemily.dylib", "another target's"),
+            ("manifest.json", "{}"),
+            (".gitkeep", ""),
+        ] {
+            file(place.path(), name, text);
+        }
+        let inode = |name: &str| fs::metadata(place.path().join(name)).unwrap().ino();
+        let (changed, unchanged) = (inode("libemily.so"), inode("libmlx.so"));
+        install(&libraries, place.path(), &Targets::load().unwrap()).unwrap();
+
+        let mut names: Vec<_> = fs::read_dir(place.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        assert_eq!(names, [".gitkeep", "libemily.so", "libmlx.so"]);
+        assert_eq!(
+            fs::read_to_string(place.path().join("libemily.so")).unwrap(),
+            "new"
+        );
+        // A VM may have the old file mapped: it must not have been written into.
+        assert_ne!(inode("libemily.so"), changed);
+        assert_eq!(inode("libmlx.so"), unchanged);
+    }
+}

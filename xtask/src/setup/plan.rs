@@ -1,0 +1,569 @@
+//! What to do about what is missing, decided from the facts alone.
+
+use std::{
+    fmt, fs,
+    io::Write as _,
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use super::{
+    apt,
+    facts::{Facts, Need},
+};
+use crate::process;
+
+/// How root's part of the plan is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Privilege {
+    Root,
+    Sudo,
+    None,
+}
+
+/// One change to the machine.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Step {
+    Write { path: String, text: String },
+    Run(Vec<String>),
+}
+
+/// What is missing, the steps that install it, and what to know beforehand.
+#[derive(Debug)]
+pub struct Plan {
+    pub missing: Vec<Need>,
+    pub steps: Vec<Step>,
+    pub notes: Vec<String>,
+    pub privilege: Privilege,
+}
+
+/// What of `needs` the machine lacks.
+pub fn missing(facts: &Facts, needs: &[Need]) -> Vec<Need> {
+    let has = |need: &Need| match need {
+        Need::Git => facts.git,
+        Need::Python => facts.pip,
+        Need::Compiler => facts.compiler,
+        Need::Format => facts.format || facts.fmt,
+        Need::Libclang => facts.libclang,
+        Need::OpenBlas => facts.openblas,
+        Need::Elixir => facts
+            .elixir
+            .as_ref()
+            .is_some_and(|found| found.version >= (1, 18) && found.otp >= 27),
+        Need::Otp => facts
+            .elixir
+            .as_ref()
+            .is_some_and(|found| found.absent.is_empty()),
+    };
+    needs.iter().filter(|need| !has(need)).copied().collect()
+}
+
+/// The plan for a machine.
+pub fn make(facts: &Facts) -> Plan {
+    let mut plan = Plan {
+        missing: missing(facts, &Need::ALL),
+        steps: Vec::new(),
+        notes: Vec::new(),
+        privilege: match (facts.root, facts.sudo) {
+            (true, _) => Privilege::Root,
+            (false, true) => Privilege::Sudo,
+            (false, false) => Privilege::None,
+        },
+    };
+    if plan.missing.is_empty() {
+        return plan;
+    }
+    match (facts.os.as_str(), facts.apt) {
+        ("macos", _) => plan.notes.extend(macos(&plan.missing)),
+        ("linux", true) => debian(facts, &mut plan),
+        _ => plan.notes.push(
+            "Install them with your system's package manager; Emily knows the commands for \
+             Debian, Ubuntu and macOS only."
+                .to_owned(),
+        ),
+    }
+    plan
+}
+
+/// Where a release of Debian's family gets Elixir 1.18 and OTP 27 from.
+enum ElixirFrom {
+    /// Its own packages.
+    Itself,
+    /// The release after it, whose packages can be mixed in.
+    Newer {
+        own: &'static str,
+        newer: &'static str,
+    },
+    /// Nowhere that apt knows.
+    Elsewhere,
+}
+
+fn elixir_from(facts: &Facts) -> ElixirFrom {
+    let field = |name: &str| facts.release.get(name).map(String::as_str);
+    let version = field("VERSION_ID")
+        .and_then(|version| version.split('.').next())
+        .and_then(|major| major.parse::<u32>().ok());
+    match (field("ID"), version) {
+        (Some("debian"), Some(12)) => ElixirFrom::Newer {
+            own: "bookworm",
+            newer: "trixie",
+        },
+        // Testing and unstable have no version.
+        (Some("debian"), None | Some(13..)) | (Some("ubuntu"), Some(25..)) => ElixirFrom::Itself,
+        _ => ElixirFrom::Elsewhere,
+    }
+}
+
+/// Debian's packages for a need.
+fn packages(need: Need) -> &'static [&'static str] {
+    match need {
+        Need::Git => &["git"],
+        Need::Python => &["python3", "python3-pip"],
+        Need::Compiler => &["g++"],
+        Need::Format => &["libfmt-dev"],
+        Need::Libclang => &["libclang-dev"],
+        Need::OpenBlas => &["libopenblas0-pthread", "libgfortran5"],
+        Need::Elixir | Need::Otp => &[
+            "elixir",
+            "erlang-crypto",
+            "erlang-dev",
+            "erlang-eunit",
+            "erlang-inets",
+            "erlang-parsetools",
+            "erlang-public-key",
+            "erlang-ssl",
+            "erlang-syntax-tools",
+            "erlang-tools",
+            "erlang-xmerl",
+            "rebar3",
+        ],
+    }
+}
+
+/// The steps for a machine with apt.
+fn debian(facts: &Facts, plan: &mut Plan) {
+    let (mut own, mut newer) = (Vec::new(), Vec::new());
+    let from = elixir_from(facts);
+    for &need in &plan.missing {
+        let beam = matches!(need, Need::Elixir | Need::Otp);
+        let by_hand = facts.elixir.as_ref().is_some_and(|found| found.by_hand);
+        let list = match from {
+            _ if beam && by_hand => {
+                plan.notes.push(elixir_by_hand(facts));
+                continue;
+            }
+            ElixirFrom::Elsewhere if beam => {
+                plan.notes.push(elixir_elsewhere());
+                continue;
+            }
+            // Packages that must match libc exactly come from where libc came from.
+            ElixirFrom::Newer { .. } if beam || facts.newer_libc => &mut newer,
+            _ => &mut own,
+        };
+        for package in packages(need) {
+            if !list.contains(package) {
+                list.push(package);
+            }
+        }
+    }
+    plan.notes.dedup();
+    if own.is_empty() && newer.is_empty() {
+        return;
+    }
+    if let (false, ElixirFrom::Newer { own, newer }) = (newer.is_empty(), &from) {
+        if let Some(text) = apt::newer_suites(&facts.sources, own, newer) {
+            let file = |folder: &str, extension: &str| {
+                format!("/etc/apt/{folder}/emily-{newer}{extension}")
+            };
+            plan.steps.push(Step::Write {
+                path: file("sources.list.d", ".sources"),
+                text,
+            });
+            plan.steps.push(Step::Write {
+                path: file("preferences.d", ""),
+                text: apt::preferences(newer),
+            });
+        }
+        plan.notes.push(format!(
+            "Debian 12's own Elixir is 1.14 on OTP 25, too old. The plan adds Debian 13 ({newer}) to\n\
+             apt at priority 100, so that nothing else ever comes from there by itself, and takes\n\
+             Elixir and OTP from it. They bring Debian 13's libc6 and what is tied to it (libc6-dev,\n\
+             libstdc++6, libgcc-s1 and their like), which upgrades those on this machine for good.\n\
+             To keep this system as it is, do this in a container instead."
+        ));
+    }
+    let apt_get = |words: &[&str]| {
+        let fixed = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get"];
+        Step::Run(fixed.iter().chain(words).map(ToString::to_string).collect())
+    };
+    plan.steps.push(apt_get(&["update"]));
+    let install = ["install", "--yes", "--no-install-recommends"];
+    // First what comes with the machine's own libc, then what may replace it.
+    if !own.is_empty() {
+        plan.steps.push(apt_get(&[&install[..], &own].concat()));
+    }
+    if let (false, ElixirFrom::Newer { newer: suite, .. }) = (newer.is_empty(), from) {
+        plan.steps
+            .push(apt_get(&[&install[..], &["-t", suite], &newer].concat()));
+    }
+}
+
+fn elixir_elsewhere() -> String {
+    "This distribution's packages of Elixir and OTP are too old (Debian 13 and Ubuntu 25.04 are the\n\
+     first that suffice). Install Elixir 1.18 and OTP 27 with a version manager such as mise or asdf,\n\
+     or with your distribution's next release."
+        .to_owned()
+}
+
+fn elixir_by_hand(facts: &Facts) -> String {
+    let found = facts.elixir.clone().unwrap_or_default();
+    let absent = match found.absent.as_slice() {
+        [] => String::new(),
+        absent => format!(", without {}", absent.join(", ")),
+    };
+    format!(
+        "The Elixir in PATH ({}.{} on OTP {}{absent}) does not come from apt. Upgrade it the way it was\n\
+         installed, to Elixir 1.18 on a complete OTP 27 or newer.",
+        found.version.0, found.version.1, found.otp
+    )
+}
+
+/// What to do on a Mac; Homebrew is the user's own, so nothing is run.
+fn macos(missing: &[Need]) -> Vec<String> {
+    let lacks = |needs: &[Need]| missing.iter().any(|need| needs.contains(need));
+    let mut notes = Vec::new();
+    if lacks(&[Need::Git, Need::Compiler, Need::Format, Need::Libclang]) {
+        notes.push("Apple's command line tools: xcode-select --install".to_owned());
+    }
+    if lacks(&[Need::Python]) {
+        notes.push("Python 3 with pip: brew install python".to_owned());
+    }
+    if lacks(&[Need::Elixir, Need::Otp]) {
+        notes.push("Elixir with OTP: brew install elixir".to_owned());
+    }
+    notes
+}
+
+impl Plan {
+    /// Whether the machine is ready.
+    pub fn is_empty(&self) -> bool {
+        self.missing.is_empty()
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_empty() {
+            return writeln!(formatter, "everything that Emily is built with is here");
+        }
+        writeln!(
+            formatter,
+            "Emily is built with these, which this machine lacks:"
+        )?;
+        for need in &self.missing {
+            writeln!(formatter, "  - {need}")?;
+        }
+        for note in &self.notes {
+            writeln!(formatter, "\n{note}")?;
+        }
+        if !self.steps.is_empty() {
+            let who = match self.privilege {
+                Privilege::Root => "",
+                Privilege::Sudo => ", with sudo",
+                Privilege::None => ", as root",
+            };
+            writeln!(formatter, "\nThe plan{who}:")?;
+        }
+        for (index, step) in self.steps.iter().enumerate() {
+            writeln!(formatter, "  {}. {step}", index + 1)?;
+            if let Step::Write { text, .. } = step {
+                for line in text.lines() {
+                    writeln!(formatter, "     | {line}")?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Write { path, .. } => write!(formatter, "write {path}"),
+            Self::Run(words) => formatter.write_str(&words.join(" ")),
+        }
+    }
+}
+
+impl Step {
+    /// Does it.
+    pub fn carry_out(&self, privilege: Privilege) -> Result<()> {
+        if privilege == Privilege::None {
+            bail!("expected to run as root or to find sudo, for: {self}");
+        }
+        match self {
+            Self::Write { path, text } if privilege == Privilege::Root => {
+                fs::write(path, text).with_context(|| format!("writing {path}"))
+            }
+            Self::Write { path, text } => {
+                let mut tee = Command::new("sudo")
+                    .args(["tee", path])
+                    .stdin(Stdio::piped())
+                    .stdout(Stdio::null())
+                    .spawn()
+                    .context("could not start sudo")?;
+                if let Some(mut stdin) = tee.stdin.take() {
+                    stdin.write_all(text.as_bytes())?;
+                }
+                let status = tee.wait()?;
+                if !status.success() {
+                    bail!("`sudo tee {path}` ended with {status}");
+                }
+                Ok(())
+            }
+            Self::Run(words) => {
+                let sudo = (privilege == Privilege::Sudo).then(|| "sudo".to_owned());
+                let mut words = sudo.iter().chain(words);
+                let program = words.next().context("expected a command")?;
+                process::run(Command::new(program).args(words))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::setup::{apt::Source, facts::Elixir};
+
+    /// A machine of this distribution with nothing but apt.
+    fn bare(id: &str, version: &str) -> Facts {
+        let release = [("ID", id), ("VERSION_ID", version)];
+        Facts {
+            os: "linux".into(),
+            release: release
+                .iter()
+                .map(|(key, value)| (key.to_string(), value.to_string()))
+                .collect(),
+            apt: true,
+            root: true,
+            sources: vec![Source {
+                uris: "http://mirror.invalid/debian".into(),
+                suites: vec!["bookworm".into()],
+                components: "main".into(),
+                signed_by: None,
+            }],
+            ..Facts::default()
+        }
+    }
+
+    fn elixir(minor: u32, otp: u32, absent: &[&str], by_hand: bool) -> Option<Elixir> {
+        let absent = absent.iter().map(ToString::to_string).collect();
+        Some(Elixir {
+            version: (1, minor),
+            otp,
+            absent,
+            by_hand,
+        })
+    }
+
+    /// A machine that lacks nothing.
+    fn ready(id: &str, version: &str) -> Facts {
+        Facts {
+            git: true,
+            pip: true,
+            compiler: true,
+            format: true,
+            libclang: true,
+            openblas: true,
+            elixir: elixir(18, 27, &[], false),
+            ..bare(id, version)
+        }
+    }
+
+    fn commands(facts: &Facts) -> Vec<String> {
+        let shown = make(facts).steps.into_iter().map(|step| step.to_string());
+        shown
+            .map(|text| text.replace("env DEBIAN_FRONTEND=noninteractive ", ""))
+            .collect()
+    }
+
+    const BEAM: &str = "elixir erlang-crypto erlang-dev erlang-eunit erlang-inets erlang-parsetools \
+                        erlang-public-key erlang-ssl erlang-syntax-tools erlang-tools erlang-xmerl rebar3";
+    const INSTALL: &str = "apt-get install --yes --no-install-recommends";
+    const NATIVE: &str =
+        "git python3 python3-pip g++ libfmt-dev libclang-dev libopenblas0-pthread libgfortran5";
+    const WRITES: [&str; 2] = [
+        "write /etc/apt/sources.list.d/emily-trixie.sources",
+        "write /etc/apt/preferences.d/emily-trixie",
+    ];
+
+    #[test]
+    fn a_ready_machine_is_left_alone() {
+        for (id, version) in [
+            ("debian", "12"),
+            ("debian", "13"),
+            ("ubuntu", "22.04"),
+            ("arch", ""),
+        ] {
+            let plan = make(&ready(id, version));
+            assert!(
+                plan.is_empty() && plan.steps.is_empty() && plan.notes.is_empty(),
+                "{id}"
+            );
+            assert_eq!(
+                plan.to_string(),
+                "everything that Emily is built with is here\n"
+            );
+        }
+    }
+
+    #[test]
+    fn debian_12_takes_elixir_from_debian_13_after_all_else() {
+        let expected = [
+            WRITES[0].to_owned(),
+            WRITES[1].to_owned(),
+            "apt-get update".to_owned(),
+            format!("{INSTALL} {NATIVE}"),
+            format!("{INSTALL} -t trixie {BEAM}"),
+        ];
+        assert_eq!(commands(&bare("debian", "12")), expected);
+    }
+
+    #[test]
+    fn debian_12_with_a_newer_libc_takes_everything_from_debian_13() {
+        let facts = Facts {
+            compiler: false,
+            newer_libc: true,
+            ..ready("debian", "12")
+        };
+        let expected = [
+            WRITES[0],
+            WRITES[1],
+            "apt-get update",
+            &format!("{INSTALL} -t trixie g++"),
+        ];
+        assert_eq!(commands(&facts), expected);
+    }
+
+    #[test]
+    fn debian_12_that_lacks_no_elixir_gets_no_newer_suite() {
+        let facts = Facts {
+            format: false,
+            fmt: false,
+            ..ready("debian", "12")
+        };
+        assert_eq!(
+            commands(&facts),
+            ["apt-get update".to_owned(), format!("{INSTALL} libfmt-dev")]
+        );
+        assert!(make(&facts).notes.is_empty());
+    }
+
+    #[test]
+    fn later_releases_suffice_themselves() {
+        for (id, version) in [("debian", "13"), ("debian", ""), ("ubuntu", "25.10")] {
+            let expected = [
+                "apt-get update".to_owned(),
+                format!("{INSTALL} {NATIVE} {BEAM}"),
+            ];
+            assert_eq!(commands(&bare(id, version)), expected, "{id} {version}");
+        }
+    }
+
+    #[test]
+    fn an_older_ubuntu_is_told_where_elixir_can_be_had() {
+        let plan = make(&bare("ubuntu", "24.04"));
+        assert_eq!(plan.notes, [elixir_elsewhere()]);
+        assert_eq!(
+            commands(&bare("ubuntu", "24.04"))[1],
+            format!("{INSTALL} {NATIVE}")
+        );
+    }
+
+    #[test]
+    fn what_counts_as_missing() {
+        for (found, expected) in [
+            (None, vec![Need::Elixir, Need::Otp]),
+            (elixir(14, 25, &[], false), vec![Need::Elixir]),
+            (elixir(18, 26, &[], false), vec![Need::Elixir]),
+            (elixir(18, 27, &["ssl"], false), vec![Need::Otp]),
+            (elixir(19, 28, &[], true), vec![]),
+        ] {
+            let facts = Facts {
+                elixir: found.clone(),
+                ..ready("debian", "13")
+            };
+            assert_eq!(make(&facts).missing, expected, "{found:?}");
+        }
+        let either = Facts {
+            format: false,
+            fmt: true,
+            ..ready("debian", "12")
+        };
+        assert!(make(&either).is_empty());
+    }
+
+    #[test]
+    fn an_elixir_that_apt_did_not_install_is_left_to_its_owner() {
+        let facts = Facts {
+            elixir: elixir(18, 27, &["ssl"], true),
+            ..ready("debian", "12")
+        };
+        let plan = make(&facts);
+        assert!(plan.steps.is_empty());
+        assert_eq!(
+            plan.notes,
+            [
+                "The Elixir in PATH (1.18 on OTP 27, without ssl) does not come from apt. Upgrade it the way it was\n\
+              installed, to Elixir 1.18 on a complete OTP 27 or newer."
+            ]
+        );
+    }
+
+    #[test]
+    fn macos_and_unknown_systems_get_words_only() {
+        let mac = Facts {
+            os: "macos".into(),
+            openblas: true,
+            ..Facts::default()
+        };
+        let plan = make(&mac);
+        assert!(plan.steps.is_empty());
+        assert_eq!(
+            plan.notes,
+            [
+                "Apple's command line tools: xcode-select --install",
+                "Python 3 with pip: brew install python",
+                "Elixir with OTP: brew install elixir",
+            ]
+        );
+        let other = Facts {
+            apt: false,
+            ..bare("fedora", "42")
+        };
+        assert!(make(&other).steps.is_empty());
+        assert_eq!(make(&other).notes.len(), 1);
+    }
+
+    #[test]
+    fn the_plan_says_what_it_changes() {
+        let facts = Facts {
+            elixir: None,
+            root: false,
+            sudo: true,
+            ..ready("debian", "12")
+        };
+        let text = make(&facts).to_string();
+        for part in [
+            "  - Elixir 1.18 or newer, on OTP 27 or newer\n",
+            "libc6",
+            "The plan, with sudo:\n  1. write /etc/apt/sources.list.d/emily-trixie.sources\n",
+            "     | Suites: trixie\n",
+            "  3. env DEBIAN_FRONTEND=noninteractive apt-get update\n",
+        ] {
+            assert!(text.contains(part), "{part:?} is not in:\n{text}");
+        }
+    }
+}
