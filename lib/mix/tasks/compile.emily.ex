@@ -2,13 +2,138 @@ defmodule Mix.Tasks.Compile.Emily do
   @shortdoc "Installs Emily's native library"
 
   @moduledoc """
-  Puts the native library of Emily into `priv/`.
+  Installs the native library that Emily calls, after the Elixir compiler.
+
+  In a project that depends on Emily this downloads the library of the wanted variant, verifies it
+  and puts it into Emily's `priv/`. When it is there already, nothing happens, and no network is
+  needed. `mix deps.compile emily --force` asks the release again, and so finds one that was
+  published anew.
+
+  In a checkout of Emily nothing is ever downloaded: `cargo xtask nif` builds the library.
+
+  ## Options
+
+    * `--force` - installs even if the library is in place
+
+  `Emily.Settings` lists the variables and the configuration that choose the variant, the cache, the
+  release and the way to it.
   """
 
   use Mix.Task.Compiler
 
+  alias Emily.Artifact.{Console, Host, Install, Manifest, Priv, Signature, Targets}
+  alias Emily.Settings
+  alias Mix.Task.Compiler.Diagnostic
+
   @impl true
-  def run(_arguments) do
-    :noop
+  def run(arguments) do
+    {options, _rest, _unknown} = OptionParser.parse(arguments, switches: [force: :boolean])
+
+    if checkout?() do
+      look(Host.target())
+    else
+      install(Settings.load(), options)
+    end
+  end
+
+  @doc """
+  Removes what was installed; in a checkout, where Cargo built it, leaves it alone.
+  """
+  @impl true
+  def clean do
+    unless checkout?(), do: Priv.clean(priv())
+  end
+
+  # The package has no native sources.
+  defp checkout?, do: File.exists?(Path.join(root(), "native/nif/Cargo.toml"))
+
+  defp root, do: Path.dirname(Mix.Project.project_file())
+  defp priv, do: Path.join(Mix.Project.app_path(), "priv")
+
+  defp look(target) do
+    with {:ok, %{"library" => library}} <- Targets.fetch(target),
+         true <- File.exists?(Path.join(priv(), library)) do
+      {:noop, []}
+    else
+      _missing ->
+        text = "Emily's native library is not built: run `cargo xtask nif`"
+        Mix.shell().error([:yellow, "warning: ", :reset, text])
+        {:noop, [diagnostic(:warning, text)]}
+    end
+  end
+
+  defp install(settings, options) do
+    with {:ok, artifact} <- Targets.select(settings.variant, Host.target()),
+         :wanted <- wanted(artifact, options),
+         {:ok, key} <- Signature.release_key(),
+         {:ok, warnings, manifest} <- run_install(artifact, settings, key) do
+      bytes = manifest.files |> Enum.map(& &1.size) |> Enum.sum()
+
+      Mix.shell().info(
+        "Installed Emily's native library #{manifest.version} (#{manifest.variant}, " <>
+          "#{manifest.target}), #{Console.megabytes(bytes)} MB"
+      )
+
+      {:ok, warnings}
+    else
+      :installed ->
+        {:noop, []}
+
+      {:error, error} ->
+        text = Exception.message(error)
+        Mix.shell().error([:red, "error: ", :reset, text])
+        {:error, [diagnostic(:error, text)]}
+    end
+  end
+
+  defp wanted(artifact, options) do
+    if Install.installed?(priv(), artifact) and not Keyword.get(options, :force, false),
+      do: :installed,
+      else: :wanted
+  end
+
+  @spec run_install(Emily.Artifact.t(), Settings.t(), Signature.PublicKey.t()) ::
+          {:ok, [Diagnostic.t()], Manifest.t()} | {:error, Exception.t()}
+  defp run_install(artifact, settings, key) do
+    shell = Mix.shell()
+    parent = self()
+
+    console =
+      Console.new(
+        draw: Console.terminal(),
+        info: &shell.info/1,
+        warning: fn text ->
+          shell.error([:yellow, "warning: ", :reset, text])
+          send(parent, {__MODULE__, diagnostic(:warning, text)})
+        end
+      )
+
+    install = %Install{
+      artifact: artifact,
+      settings: settings,
+      priv: priv(),
+      key: key,
+      notify: &Console.show(console, &1)
+    }
+
+    with {:ok, manifest} <- Install.run(install), do: {:ok, warnings([]), manifest}
+  end
+
+  defp warnings(heard) do
+    receive do
+      {__MODULE__, warning} -> warnings([warning | heard])
+    after
+      0 -> Enum.reverse(heard)
+    end
+  end
+
+  defp diagnostic(severity, text) do
+    %Diagnostic{
+      compiler_name: "emily",
+      file: Mix.Project.project_file(),
+      message: text,
+      position: 0,
+      severity: severity
+    }
   end
 end

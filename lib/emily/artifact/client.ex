@@ -1,0 +1,114 @@
+defmodule Emily.Artifact.Client do
+  @moduledoc """
+  An HTTP client with the proxies and certificate authorities that Mix users know.
+
+  It is a stand-alone `:httpc`, so that its proxies and connections concern nobody else, and lives
+  as long as the function that was given it. Servers are always verified over `https`.
+  """
+
+  alias Emily.Artifact.CertificateError
+  alias Emily.Settings
+
+  @enforce_keys [:profile, :settings]
+  defstruct @enforce_keys ++ [idle_ms: 30_000, connect_ms: 15_000]
+
+  @type t :: %__MODULE__{
+          profile: pid(),
+          settings: Settings.t(),
+          idle_ms: pos_integer(),
+          connect_ms: pos_integer()
+        }
+
+  @doc """
+  Runs a function with a client. `:idle_ms` is how long a server may send nothing.
+  """
+  @spec with_client(Settings.t(), keyword(), (t() -> result)) :: result when result: var
+  def with_client(%Settings{} = settings, options \\ [], function) do
+    {:ok, _started} = Application.ensure_all_started([:inets, :ssl])
+    {:ok, profile} = :inets.start(:httpc, [profile: :emily_installer], :stand_alone)
+
+    try do
+      :ok = :httpc.set_options(profile_options(settings), profile)
+      function.(struct!(%__MODULE__{profile: profile, settings: settings}, options))
+    after
+      :inets.stop(:stand_alone, profile)
+    end
+  end
+
+  # inet6fb4: a machine with only one of the two address families finds its way.
+  defp profile_options(settings) do
+    no_proxy = Enum.map(settings.no_proxy, &no_proxy_pattern/1)
+
+    proxies =
+      for {option, url} <- [proxy: settings.http_proxy, https_proxy: settings.https_proxy],
+          is_binary(url),
+          %URI{host: host, port: port} = proxy_uri(url),
+          do: {option, {{String.to_charlist(host), port}, no_proxy}}
+
+    [ipfamily: :inet6fb4, max_sessions: 1] ++ proxies
+  end
+
+  defp no_proxy_pattern("." <> domain), do: ~c"*." ++ String.to_charlist(domain)
+  defp no_proxy_pattern(host), do: String.to_charlist(host)
+
+  # Both "proxy.example:3128" and "http://user:word@proxy.example:3128/" are in use.
+  defp proxy_uri(url) do
+    uri = URI.parse(if String.contains?(url, "://"), do: url, else: "http://" <> url)
+
+    if uri.host in [nil, ""] do
+      raise ArgumentError,
+            "expected HTTP_PROXY and HTTPS_PROXY to be the address of a proxy, got: #{inspect(url)}"
+    end
+
+    uri
+  end
+
+  @doc "The options of a request to one address, as `:httpc` calls them."
+  @spec request_options(t(), String.t()) :: {:ok, keyword()} | {:error, CertificateError.t()}
+  def request_options(%__MODULE__{} = client, url) do
+    scheme = URI.parse(url).scheme
+
+    with {:ok, ssl} <- ssl_options(scheme, client.settings, url) do
+      {:ok,
+       [autoredirect: false, connect_timeout: client.connect_ms] ++
+         ssl ++ proxy_auth(scheme, client.settings)}
+    end
+  end
+
+  defp proxy_auth(scheme, settings) do
+    proxy = if scheme == "https", do: settings.https_proxy, else: settings.http_proxy
+
+    case proxy && String.split(proxy_uri(proxy).userinfo || "", ":", parts: 2) do
+      [user, password] -> [proxy_auth: {decoded(user), decoded(password)}]
+      _none -> []
+    end
+  end
+
+  defp decoded(text), do: text |> URI.decode() |> String.to_charlist()
+
+  defp ssl_options("https", settings, url) do
+    with {:ok, authorities} <- authorities(settings.cacerts_path, url) do
+      check = [match_fun: :public_key.pkix_verify_hostname_match_fun(:https)]
+
+      {:ok,
+       [ssl: [verify: :verify_peer, depth: 10, customize_hostname_check: check] ++ authorities]}
+    end
+  end
+
+  defp ssl_options(_plain, _settings, _url), do: {:ok, []}
+
+  defp authorities(nil, url) do
+    {:ok, [cacerts: :public_key.cacerts_get()]}
+  rescue
+    _none ->
+      {:error, %CertificateError{url: url, actual: "this system has no certificate authorities"}}
+  end
+
+  defp authorities(path, url) do
+    if File.regular?(path) do
+      {:ok, [cacertfile: String.to_charlist(path)]}
+    else
+      {:error, %CertificateError{url: url, path: path, actual: "HEX_CACERTS_PATH is no file"}}
+    end
+  end
+end

@@ -1,0 +1,86 @@
+defmodule Emily.Artifact.Release do
+  @moduledoc """
+  The published checksum of an archive, believed only with a valid signature.
+
+  The same rules hold for what the release's address serves and for what the cache kept of it.
+  """
+
+  alias Emily.Artifact
+  alias Emily.Artifact.{Cache, CacheError, Checksum, Download, Http, HttpError, Signature}
+  alias Emily.Artifact.{SidecarError, SignatureError, UnavailableError}
+  alias Emily.Artifact.Signature.PublicKey
+
+  # Both files are a few hundred bytes.
+  @max_bytes 16_384
+
+  @enforce_keys [:digest, :sidecar, :signature]
+  defstruct @enforce_keys
+
+  @typedoc "The archive's digest, and the bytes of the two files that vouch for it."
+  @type t :: %__MODULE__{digest: String.t(), sidecar: binary(), signature: binary()}
+
+  @doc "What the folder at `base_url` publishes for an archive."
+  @spec fetch(Download.t(), String.t(), Artifact.t(), PublicKey.t()) ::
+          {:ok, t()} | {:error, Exception.t()}
+  def fetch(%Download{} = download, base_url, %Artifact{} = artifact, key) do
+    sidecar_url = base_url <> Artifact.sidecar(artifact)
+    signature_url = base_url <> Artifact.signature(artifact)
+
+    with {:ok, sidecar} <- get(download, sidecar_url, &unavailable(&1, artifact)),
+         {:ok, signature} <- get(download, signature_url, &unsigned(&1, artifact)) do
+      case verify(sidecar, signature, artifact, key) do
+        {:ok, release} -> {:ok, release}
+        {:error, %SidecarError{} = error} -> {:error, %{error | url: Http.shown(sidecar_url)}}
+        {:error, error} -> {:error, %{error | url: Http.shown(signature_url)}}
+      end
+    end
+  end
+
+  defp get(download, url, missing) do
+    case Download.to_memory(download, url, @max_bytes) do
+      {:error, %HttpError{reason: {:status, status}} = error} when status in [404, 410] ->
+        {:error, missing.(error)}
+
+      result ->
+        result
+    end
+  end
+
+  @doc "The error for an archive that its address does not have."
+  @spec unavailable(HttpError.t(), Artifact.t()) :: UnavailableError.t()
+  def unavailable(%HttpError{url: url}, artifact) do
+    %UnavailableError{url: url, variant: artifact.variant, target: artifact.target}
+  end
+
+  defp unsigned(%HttpError{url: url, reason: {:status, status}}, artifact) do
+    %SignatureError{
+      subject: Artifact.sidecar(artifact),
+      url: url,
+      expected: "a signature beside it",
+      actual: "none: the server answered with status #{status}"
+    }
+  end
+
+  @doc "What the cache kept of an archive's publication."
+  @spec cached(Cache.t(), Artifact.t(), PublicKey.t()) :: {:ok, t()} | {:error, Exception.t()}
+  def cached(%Cache{} = cache, %Artifact{} = artifact, key) do
+    with {:ok, sidecar} <- read(Cache.sidecar(cache, artifact)),
+         {:ok, signature} <- read(Cache.signature(cache, artifact)) do
+      verify(sidecar, signature, artifact, key)
+    end
+  end
+
+  defp read(path) do
+    with {:error, reason} <- File.read(path) do
+      {:error, %CacheError{path: path, action: "read the cache", reason: reason}}
+    end
+  end
+
+  # The signature first: nothing of an unsigned file is looked at.
+  defp verify(sidecar, signature, artifact, key) do
+    with :ok <- Signature.verify(sidecar, signature, key, Artifact.sidecar(artifact)),
+         {:ok, digest} <- Checksum.decode_sidecar(sidecar, artifact.asset) do
+      {:ok, %__MODULE__{digest: digest, sidecar: sidecar, signature: signature}}
+    end
+  end
+end
