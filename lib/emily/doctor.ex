@@ -35,7 +35,7 @@ defmodule Emily.Doctor do
     },
     %Check{id: :devices, title: "MLX", module: Checks.Devices, needs: [:selection, :load]},
     %Check{id: :smoke, title: "Computation", module: Checks.Smoke, needs: [:devices]},
-    %Check{id: :blas, title: "BLAS", module: Checks.Blas, needs: [:smoke]},
+    %Check{id: :blas, title: "BLAS", module: Checks.Blas, needs: [:files, :smoke]},
     %Check{id: :fusion, title: "Fusion", module: Checks.Fusion}
   ]
 
@@ -78,7 +78,7 @@ defmodule Emily.Doctor do
     kind, reason ->
       Outcome.error(
         "the check itself failed",
-        "report it: #{Emily.Artifact.Targets.home()}/issues",
+        Environment.report(),
         details: [{"reason", Exception.format_banner(kind, reason, __STACKTRACE__)}]
       )
   end

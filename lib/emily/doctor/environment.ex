@@ -122,6 +122,19 @@ defmodule Emily.Doctor.Environment do
     checkout? and not File.exists?(Path.join(priv, Manifest.name()))
   end
 
+  @doc """
+  The next step when the right files are in place and the library fails all the same: to build it
+  again where it is built here, and elsewhere to report it.
+  """
+  @spec last_resort(t()) :: String.t()
+  def last_resort(%__MODULE__{} = environment) do
+    if built_here?(environment), do: environment.reinstall, else: report()
+  end
+
+  @doc "The next step when nothing but a change of Emily can help."
+  @spec report() :: String.t()
+  def report, do: "report it: #{Targets.home()}/issues"
+
   # A configuration of the wrong type is one of the things to report, not a reason to fall over.
   defp variant do
     {:ok, Settings.load().variant}

@@ -12,25 +12,27 @@ defmodule Emily.Doctor.Checks.Blas do
   """
   @behaviour Emily.Doctor.Check
 
-  alias Emily.Doctor.Outcome
+  alias Emily.Doctor.{Environment, Outcome}
 
   @least_ratio 6.0
 
+  @libraries ~r/^lib(openblas|mkl|blis|[st]?atlas|c?blas)/
+
+  # The first that matches a library's name and its folder's.
   @names [
-    {~r/openblas/i, "OpenBLAS"},
-    {~r/libmkl/i, "MKL"},
-    {~r/libblis/i, "BLIS"},
-    {~r/libatlas|libsatlas|libtatlas/i, "ATLAS"},
-    {~r/libblas|libcblas/i, "reference BLAS"}
+    {~r/openblas/, "OpenBLAS"},
+    {~r/mkl/, "MKL"},
+    {~r/blis/, "BLIS"},
+    {~r/atlas/, "ATLAS"},
+    {~r/blas/, "reference BLAS"}
   ]
 
   @impl true
-  def run(environment, _facts) do
-    paths = environment.mapped_libraries.() |> Enum.filter(&name/1)
+  def run(environment, %{files: files}) do
+    paths = environment.mapped_libraries.() |> Enum.filter(&(Path.basename(&1) =~ @libraries))
     names = paths |> Enum.map(&name/1) |> Enum.uniq()
     rates = environment.matmul_rates.()
     ratio = rates.matmul / rates.elementwise
-
     message = "#{shown(names, environment)}, #{decimal(rates.matmul)} GFLOP/s"
 
     if ratio >= @least_ratio do
@@ -38,7 +40,7 @@ defmodule Emily.Doctor.Checks.Blas do
     else
       Outcome.warning(
         message <> ", as slow as the reference BLAS",
-        environment.reinstall,
+        next(files, paths),
         details:
           Enum.map(paths, &{"mapped", &1}) ++
             [{"expected", "#{decimal(@least_ratio)} times an element-wise pass, or more"}] ++
@@ -47,9 +49,22 @@ defmodule Emily.Doctor.Checks.Blas do
     end
   end
 
-  # The folder counts: Debian's OpenBLAS is .../openblas-pthread/libblas.so.3.
+  # What this machine's loader puts before the released BLAS is the machine's to remove.
+  defp next(%{origin: :source}, _paths), do: "cargo xtask mlx --force && cargo xtask nif"
+
+  defp next(%{manifest: manifest}, paths) do
+    released = Enum.map(manifest.files, & &1.name)
+
+    if Enum.any?(paths, &(Path.basename(&1) not in released)),
+      do: "unset LD_PRELOAD LD_LIBRARY_PATH",
+      else: Environment.report()
+  end
+
+  # The folder counts, since Debian's OpenBLAS is .../openblas-pthread/libblas.so.3, but no folder
+  # above it, where a project may be called anything.
   defp name(path) do
-    Enum.find_value(@names, fn {pattern, name} -> if path =~ pattern, do: name end)
+    place = path |> Path.split() |> Enum.take(-2) |> Path.join()
+    Enum.find_value(@names, fn {pattern, name} -> if place =~ pattern, do: name end)
   end
 
   defp shown([], %{host: %{os: "macos"}}), do: "Accelerate"

@@ -2,7 +2,7 @@ defmodule Emily.Doctor.Checks.Devices do
   @moduledoc "Which MLX was loaded, and whether it has the devices that its variant is for."
   @behaviour Emily.Doctor.Check
 
-  alias Emily.Doctor.Outcome
+  alias Emily.Doctor.{Environment, Outcome}
 
   @impl true
   def run(environment, %{selection: selection}) do
@@ -23,7 +23,7 @@ defmodule Emily.Doctor.Checks.Devices do
         end
 
       {:error, reason} ->
-        Outcome.error("the library does not answer", environment.reinstall,
+        Outcome.error("the library does not answer", Environment.last_resort(environment),
           details: [{"reason", reason}]
         )
     end

@@ -2,7 +2,7 @@ defmodule Emily.Doctor.Checks.Load do
   @moduledoc "Whether the VM can load the native library."
   @behaviour Emily.Doctor.Check
 
-  alias Emily.Doctor.Outcome
+  alias Emily.Doctor.{Environment, Outcome}
 
   @impl true
   def run(environment, %{selection: %{artifact: artifact}}) do
@@ -11,7 +11,7 @@ defmodule Emily.Doctor.Checks.Load do
         Outcome.ok("#{artifact.library} is loaded")
 
       {:error, reason} ->
-        Outcome.error("#{artifact.library} does not load", environment.reinstall,
+        Outcome.error("#{artifact.library} does not load", Environment.last_resort(environment),
           details: [{"reason", reason}]
         )
     end

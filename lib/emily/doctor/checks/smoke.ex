@@ -2,7 +2,7 @@ defmodule Emily.Doctor.Checks.Smoke do
   @moduledoc "Whether each device computes what it should: a small real computation, checked."
   @behaviour Emily.Doctor.Check
 
-  alias Emily.Doctor.Outcome
+  alias Emily.Doctor.{Environment, Outcome}
 
   @impl true
   def run(environment, %{devices: %{devices: devices}}) do
@@ -16,7 +16,7 @@ defmodule Emily.Doctor.Checks.Smoke do
       wrong ->
         Outcome.error(
           "wrong on #{Enum.map_join(wrong, " and ", &elem(&1, 0))}",
-          environment.reinstall,
+          Environment.last_resort(environment),
           details: wrong
         )
     end

@@ -23,7 +23,9 @@ defmodule Emily.Doctor.Checks.DevicesTest do
       {mac, ["cpu", "gpu"], cpu,
        Outcome.warning(message, "system_profiler SPDisplaysDataType", only_cpu)},
       {machine, ["cpu"], {:error, "no answer"},
-       Outcome.error("the library does not answer", "mix deps.compile emily --force",
+       Outcome.error(
+         "the library does not answer",
+         "report it: https://github.com/ausimian/emily/issues",
          details: [{"reason", "no answer"}]
        )}
     ]

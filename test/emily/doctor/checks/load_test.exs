@@ -13,7 +13,9 @@ defmodule Emily.Doctor.Checks.LoadTest do
     cases = [
       {fn -> :ok end, Outcome.ok("libemily.so is loaded")},
       {fn -> {:error, reason} end,
-       Outcome.error("libemily.so does not load", "mix deps.compile emily --force",
+       Outcome.error(
+         "libemily.so does not load",
+         "report it: https://github.com/ausimian/emily/issues",
          details: [{"reason", reason}]
        )}
     ]
@@ -22,5 +24,10 @@ defmodule Emily.Doctor.Checks.LoadTest do
       machine = Machine.well(tmp, load: load)
       assert Load.run(machine, Machine.facts(machine)) == expected
     end
+
+    checkout = Machine.well(tmp, load: fn -> {:error, reason} end, checkout?: true)
+    checkout = %{checkout | reinstall: "cargo xtask nif"}
+    File.rm!(Path.join(checkout.priv, "manifest.json"))
+    assert Load.run(checkout, Machine.facts(checkout)).next == "cargo xtask nif"
   end
 end
