@@ -33,7 +33,7 @@ defmodule Emily.DoctorTest do
              ok       Variant and target  cpu for linux-x86_64: MLX on the CPU, with OpenBLAS
              ok       Download cache      #{cache.folder}, 21.0 GiB free
              ok       Installed files     2 files of #{Machine.manifest().version}, as released
-             ok       Signature           the cached archive is as released, signed by the key 79656B796C696D65
+             ok       Signature           signed by the key 79656B796C696D65
              ok       System versions     glibc 2.41 (needs 2.38), GLIBCXX 3.4.33 (needs 3.4.30), NIF 2.17 (needs 2.17)
              ok       Shared libraries    2 of 2 found
              ok       Native library      libemily.so is loaded

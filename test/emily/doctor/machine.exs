@@ -4,6 +4,7 @@ defmodule Emily.Doctor.Machine do
   signature by a throwaway key, and stand-ins for what would need the native library.
   """
 
+  alias Emily.Artifact
   alias Emily.Artifact.{Cache, Checksum, Host, Manifest, Signature, Targets}
   alias Emily.Doctor.Environment
 
@@ -96,24 +97,30 @@ defmodule Emily.Doctor.Machine do
   def install(priv, manifest) do
     File.mkdir_p!(priv)
     for {name, content} <- @files, do: File.write!(Path.join(priv, name), content)
+    File.write!(Path.join(priv, "manifest.json"), text(manifest))
+  end
 
-    data =
-      manifest |> Map.from_struct() |> Map.merge(%{schema: 1, package: "emily"}) |> JSON.encode!()
-
-    File.write!(Path.join(priv, "manifest.json"), data)
+  defp text(manifest) do
+    manifest |> Map.from_struct() |> Map.merge(%{schema: 1, package: "emily"}) |> JSON.encode!()
   end
 
   defp fill(cache, artifact, key, secret) do
     File.mkdir_p!(cache.root)
-    archive = "the archive"
-    line = "#{Checksum.of(archive)}  #{artifact.asset}\n"
-    File.write!(Cache.archive(cache, artifact), archive)
-    File.write!(Cache.sidecar(cache, artifact), line)
+    archive = Cache.archive(cache, artifact)
+    entries = [{"manifest.json", text(manifest())} | Enum.sort(@files)]
 
-    File.write!(
-      Cache.signature(cache, artifact),
-      sign(line, artifact.asset <> ".sha256", key, secret)
-    )
+    :ok =
+      :erl_tar.create(
+        String.to_charlist(archive),
+        for({name, content} <- entries, do: {String.to_charlist(name), content}),
+        [:compressed]
+      )
+
+    {:ok, digest} = Checksum.file(archive)
+    line = "#{digest}  #{artifact.asset}\n"
+    name = Artifact.sidecar(artifact)
+    File.write!(Cache.sidecar(cache, artifact), line)
+    File.write!(Cache.signature(cache, artifact), sign(line, name, key, secret))
   end
 
   defp sign(bytes, name, key, secret) do

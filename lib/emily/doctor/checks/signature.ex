@@ -1,12 +1,13 @@
 defmodule Emily.Doctor.Checks.Signature do
   @moduledoc """
-  Whether what the cache keeps for the chosen variant is what the project signed: the signature
-  vouches for the checksum, and the checksum for the archive.
+  Whether what the cache keeps for the chosen variant is what the project signed, and what is
+  installed is what the cache keeps: the signature vouches for the checksum, the checksum for the
+  archive, and the archive for the manifest in `priv/`.
   """
   @behaviour Emily.Doctor.Check
 
-  alias Emily.Artifact
-  alias Emily.Artifact.{Cache, Checksum, NoReleaseKeyError, Signature}
+  alias Emily.Artifact.{Archive, Cache, CacheError, Checksum, Manifest, NoReleaseKeyError}
+  alias Emily.Artifact.{Release, Signature}
   alias Emily.Doctor.{Environment, Outcome}
 
   @impl true
@@ -26,12 +27,13 @@ defmodule Emily.Doctor.Checks.Signature do
 
   defp verify(environment, cache, artifact) do
     with {:ok, key} <- environment.release_key,
-         {:ok, line} <- read(Cache.sidecar(cache, artifact)),
-         {:ok, signature} <- read(Cache.signature(cache, artifact)),
-         :ok <- Signature.verify(line, signature, key, Artifact.sidecar(artifact)),
-         {:ok, digest} <- Checksum.decode_sidecar(line, artifact.asset),
-         {:ok, about} <- compare(Cache.archive(cache, artifact), digest) do
-      Outcome.ok("#{about}, signed by the key #{Signature.id(key.id)}")
+         {:ok, release} <- Release.cached(cache, artifact, key),
+         {:ok, kept} <- compare(Cache.archive(cache, artifact), release.digest) do
+      signed = "signed by the key #{Signature.id(key.id)}"
+
+      if kept == :archive,
+        do: origin(environment, cache, artifact, signed),
+        else: Outcome.ok(signed)
     else
       {:error, %NoReleaseKeyError{}} ->
         Outcome.error(
@@ -40,35 +42,39 @@ defmodule Emily.Doctor.Checks.Signature do
         )
 
       {:error, error} ->
-        refuse(error, environment, cache, artifact)
+        Outcome.error("what is cached cannot be trusted", environment.reinstall,
+          details: details(error, cache)
+        )
     end
   end
 
-  defp read(path) do
-    with {:error, reason} <- File.read(path) do
-      {:error, %File.Error{reason: reason, action: "read file", path: path}}
-    end
-  end
-
-  # An archive may be absent: what counts is that none stands there which was not signed.
+  # The archive may be absent: what counts is that none stands there which was not signed.
   defp compare(path, digest) do
     case Checksum.file(path) do
-      {:ok, ^digest} -> {:ok, "the cached archive is as released"}
+      {:ok, ^digest} -> {:ok, :archive}
       {:ok, actual} -> {:error, %{path: path, expected: digest, actual: actual}}
-      {:error, :enoent} -> {:ok, "the cached checksum is as released"}
-      {:error, reason} -> {:error, %File.Error{reason: reason, action: "read file", path: path}}
+      {:error, :enoent} -> {:ok, :checksum}
+      {:error, reason} -> {:error, %CacheError{path: path, action: "read", reason: reason}}
     end
   end
 
-  defp refuse(error, environment, cache, artifact) do
-    Outcome.error(
-      "what is cached cannot be trusted",
-      "rm -f #{Cache.archive(cache, artifact)}* && #{environment.reinstall}",
-      details: details(error, cache)
-    )
+  # Another project may have brought a release that was published anew into the cache they share.
+  defp origin(environment, cache, artifact, signed) do
+    {:ok, _manifest, text} = Archive.manifest(Cache.archive(cache, artifact), artifact)
+
+    case File.read(Path.join(environment.priv, Manifest.name())) do
+      {:ok, other} when other != text ->
+        Outcome.warning(
+          "#{signed}, but another release than the installed one",
+          environment.reinstall
+        )
+
+      _same_or_absent ->
+        Outcome.ok(signed)
+    end
   end
 
-  defp details(%File.Error{} = error, _cache) do
+  defp details(%CacheError{} = error, _cache) do
     [{"path", error.path}, {"reason", "#{:file.format_error(error.reason)}"}]
   end
 

@@ -18,7 +18,6 @@ defmodule Emily.Doctor.Checks.SignatureTest do
     %{
       machine: machine,
       facts: facts,
-      asset: artifact.asset,
       archive: Cache.archive(cache, artifact),
       sidecar: Cache.sidecar(cache, artifact),
       signature: Cache.signature(cache, artifact)
@@ -27,12 +26,23 @@ defmodule Emily.Doctor.Checks.SignatureTest do
 
   test "follows the key to the archive", %{machine: machine, facts: facts, archive: archive} do
     assert Checks.Signature.run(machine, facts) ==
-             Outcome.ok("the cached archive is as released, signed by the key #{@id}")
+             Outcome.ok("signed by the key #{@id}")
 
     File.rm!(archive)
 
     assert Checks.Signature.run(machine, facts) ==
-             Outcome.ok("the cached checksum is as released, signed by the key #{@id}")
+             Outcome.ok("signed by the key #{@id}")
+  end
+
+  test "warns when what is installed is not what the archive holds", context do
+    %{machine: machine, facts: facts} = context
+    Machine.install(machine.priv, %{Machine.manifest() | mlx: %{"version" => "0.32.1"}})
+
+    assert Checks.Signature.run(machine, facts) ==
+             Outcome.warning(
+               "signed by the key #{@id}, but another release than the installed one",
+               "mix deps.compile emily --force"
+             )
   end
 
   test "has nothing to say about an empty cache", context do
@@ -68,17 +78,18 @@ defmodule Emily.Doctor.Checks.SignatureTest do
   end
 
   test "trusts nothing that the chain does not reach", context do
-    %{machine: machine, facts: facts, asset: asset} = context
+    %{machine: machine, facts: facts} = context
     {:ok, key} = machine.release_key
     {other, _secret} = :crypto.generate_key(:eddsa, :ed25519)
     stranger = %{machine | release_key: {:ok, %{key | bytes: other}}}
     line = File.read!(context.sidecar)
+    {:ok, digest} = Checksum.file(context.archive)
 
     cases = [
       {"another archive", machine, fn -> File.write!(context.archive, "another archive") end,
        [
          {"path", context.archive},
-         {"expected", Checksum.of("the archive")},
+         {"expected", digest},
          {"actual", Checksum.of("another archive")}
        ]},
       {"another checksum", machine,
@@ -104,10 +115,7 @@ defmodule Emily.Doctor.Checks.SignatureTest do
       damage.()
 
       assert Checks.Signature.run(machine, facts) ==
-               Outcome.error(
-                 "what is cached cannot be trusted",
-                 "rm -f #{Path.dirname(context.archive)}/#{asset}* && " <>
-                   "mix deps.compile emily --force",
+               Outcome.error("what is cached cannot be trusted", "mix deps.compile emily --force",
                  details: details
                ),
              name
