@@ -54,8 +54,15 @@ defmodule Mix.Tasks.Emily.Doctor do
       * `next` - what to do, mostly a command; `null` unless the status is `warning` or `error`
       * `needs` - the checks that must have passed for this one to run
 
-  Mix itself prints a line when it has to compile something first; set `MIX_QUIET=1` where the
-  output must be the document alone.
+  ## When Mix stops before the doctor
+
+  Mix compiles what is not compiled yet before it finds this task. Where that fails, because Emily
+  could not be installed, start the doctor without it:
+
+      elixir -pa _build/dev/lib/emily/ebin -S mix emily.doctor
+
+  What Mix compiles first it also prints about. For a JSON document alone, run `mix deps.compile`
+  before, or start the doctor as above.
   """
 
   use Mix.Task
@@ -69,10 +76,8 @@ defmodule Mix.Tasks.Emily.Doctor do
   def run(args) do
     options = parse!(args)
 
-    # Only what the checks need is loaded. Neither the project's own compilation nor the start of
-    # its applications may keep the doctor from speaking.
-    Mix.Task.run("loadpaths")
-
+    # Mix has loaded Emily, since it found this task. Nothing else is compiled, configured or
+    # started here: a project in trouble is when the doctor is called.
     report = quietly(fn -> Doctor.run() end)
 
     if options[:json] do

@@ -12,22 +12,38 @@ defmodule Emily.Doctor.Checks.Signature do
 
   @impl true
   def run(environment, %{selection: %{artifact: artifact}, cache: %{cache: cache}}) do
-    cond do
-      # Whatever the cache keeps, none of it is what runs.
-      Environment.built_here?(environment) ->
-        Outcome.ok("built here from source, nothing was downloaded")
-
-      Enum.any?([Cache.sidecar(cache, artifact), Cache.archive(cache, artifact)], &File.exists?/1) ->
-        verify(environment, cache, artifact)
-
-      true ->
-        Outcome.ok("nothing is cached for this variant")
+    # Where the library is built, whatever the cache keeps is not what runs.
+    if Environment.built_here?(environment) do
+      Outcome.ok("built here from source, nothing was downloaded")
+    else
+      with_key(environment, cache, artifact)
     end
   end
 
-  defp verify(environment, cache, artifact) do
-    with {:ok, key} <- environment.release_key,
-         {:ok, release} <- Release.cached(cache, artifact, key),
+  defp with_key(environment, cache, artifact) do
+    kept = [Cache.sidecar(cache, artifact), Cache.archive(cache, artifact)]
+
+    case environment.release_key do
+      {:ok, key} ->
+        if Enum.any?(kept, &File.exists?/1),
+          do: verify(environment, cache, artifact, key),
+          else: Outcome.ok("nothing is cached for this variant")
+
+      {:error, %NoReleaseKeyError{}} ->
+        Outcome.error(
+          "this copy of Emily carries no release key, so it installs nothing",
+          environment.build
+        )
+
+      {:error, error} ->
+        Outcome.error("this copy of Emily carries a damaged release key", environment.build,
+          details: [{"expected", error.expected}, {"actual", error.actual}]
+        )
+    end
+  end
+
+  defp verify(environment, cache, artifact, key) do
+    with {:ok, release} <- Release.cached(cache, artifact, key),
          {:ok, kept} <- compare(Cache.archive(cache, artifact), release.digest) do
       signed = "signed by the key #{Signature.id(key.id)}"
 
@@ -35,12 +51,6 @@ defmodule Emily.Doctor.Checks.Signature do
         do: origin(environment, cache, artifact, signed),
         else: Outcome.ok(signed)
     else
-      {:error, %NoReleaseKeyError{}} ->
-        Outcome.error(
-          "this copy of Emily carries no release key to check the cache with",
-          environment.build
-        )
-
       {:error, error} ->
         Outcome.error("what is cached cannot be trusted", environment.reinstall,
           details: details(error, cache)

@@ -3,7 +3,7 @@ Code.require_file("../machine.exs", __DIR__)
 defmodule Emily.Doctor.Checks.SignatureTest do
   use ExUnit.Case, async: true
 
-  alias Emily.Artifact.{Cache, Checksum, NoReleaseKeyError}
+  alias Emily.Artifact.{Cache, Checksum, NoReleaseKeyError, Signature}
   alias Emily.Doctor.{Checks, Machine, Outcome}
 
   @moduletag :tmp_dir
@@ -68,13 +68,26 @@ defmodule Emily.Doctor.Checks.SignatureTest do
   end
 
   test "needs the key that the package carries", %{machine: machine, facts: facts} do
-    machine = %{machine | release_key: {:error, %NoReleaseKeyError{path: "release/emily.pub"}}}
+    damaged = Signature.decode_key("no key")
 
-    assert Checks.Signature.run(machine, facts) ==
-             Outcome.error(
-               "this copy of Emily carries no release key to check the cache with",
-               "build it"
-             )
+    cases = [
+      {{:error, %NoReleaseKeyError{path: "release/emily.pub"}},
+       Outcome.error(
+         "this copy of Emily carries no release key, so it installs nothing",
+         "build it"
+       )},
+      {damaged,
+       Outcome.error("this copy of Emily carries a damaged release key", "build it",
+         details: [
+           {"expected", "minisign's two-line public key file"},
+           {"actual", ~S("no key")}
+         ]
+       )}
+    ]
+
+    for {key, expected} <- cases do
+      assert Checks.Signature.run(%{machine | release_key: key}, facts) == expected
+    end
   end
 
   test "trusts nothing that the chain does not reach", context do
