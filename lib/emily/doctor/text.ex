@@ -6,9 +6,8 @@ defmodule Emily.Doctor.Text do
 
   alias Emily.Doctor.{Outcome, Report}
 
-  @marks [ok: "ok", warning: "warning", error: "error", skipped: "skipped"]
   @colours [ok: :green, warning: :yellow, error: :red, skipped: :light_black]
-  @mark_width @marks |> Keyword.values() |> Enum.map(&String.length/1) |> Enum.max()
+  @mark_width @colours |> Keyword.keys() |> Enum.map(&String.length("#{&1}")) |> Enum.max()
 
   @doc """
   The report's text, with a newline at its end.
@@ -79,7 +78,7 @@ defmodule Emily.Doctor.Text do
 
   # The padding stays outside the colour, so that the columns are the same with and without.
   defp mark(status, colour?) do
-    word = Keyword.fetch!(@marks, status)
+    word = Atom.to_string(status)
     [paint(word, status, colour?), String.duplicate(" ", @mark_width - String.length(word))]
   end
 

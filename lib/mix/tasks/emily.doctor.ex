@@ -26,16 +26,16 @@ defmodule Mix.Tasks.Emily.Doctor do
         "schema": 1,
         "emily": "0.8.0",
         "status": "error",
-        "counts": {"ok": 9, "warning": 0, "error": 1, "skipped": 2},
+        "counts": {"ok": 5, "warning": 0, "error": 1, "skipped": 6},
         "checks": [
           {
-            "id": "load",
-            "title": "Native library",
+            "id": "files",
+            "title": "Installed files",
             "status": "error",
-            "message": "libemily.so does not load",
-            "details": [{"label": "reason", "value": "…"}],
+            "message": "not as released: 1 of 10 files in priv/",
+            "details": [{"label": "libmlx.so", "value": "missing"}],
             "next": "mix deps.compile emily --force",
-            "needs": ["runtime", "selection", "files", "floors", "libraries"]
+            "needs": ["selection"]
           }
         ]
       }

@@ -49,7 +49,7 @@ defmodule Emily.Doctor.Checks.Files do
         count = length(mismatches)
 
         Outcome.error(
-          "#{count} of #{length(manifest.files)} files in priv/ are not as released",
+          "not as released: #{count} of #{length(manifest.files)} files in priv/",
           environment.reinstall,
           details: [{"path", environment.priv} | Enum.map(mismatches, &detail/1)]
         )

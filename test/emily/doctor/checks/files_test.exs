@@ -23,7 +23,7 @@ defmodule Emily.Doctor.Checks.FilesTest do
 
   test "names every file that differs, with what was expected", context do
     %{machine: machine, priv: priv, facts: facts} = context
-    message = &"#{&1} of 2 files in priv/ are not as released"
+    message = &"not as released: #{&1} of 2 files in priv/"
 
     cases = [
       {fn -> File.write!("#{priv}/libmlx.so", "MLX itselF") end, 1,
