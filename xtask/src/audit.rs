@@ -23,6 +23,9 @@ pub struct Audit {
 }
 
 /// Reads the files called `names` in `dir`, as the archive for `selection` holds them.
+///
+/// Whether the floors are as high as a release may ask for is the manifest's to say, see
+/// [`crate::manifest::Manifest::violations`].
 pub fn folder(dir: &Path, names: &[String], selection: &Selection) -> Result<Audit> {
     let mut binaries = BTreeMap::new();
     let mut violations = Vec::new();
@@ -42,7 +45,10 @@ pub fn folder(dir: &Path, names: &[String], selection: &Selection) -> Result<Aud
     }
     let mut audit = binaries_of(&binaries, selection);
     violations.append(&mut audit.violations);
-    Ok(Audit { violations, ..audit })
+    Ok(Audit {
+        violations,
+        ..audit
+    })
 }
 
 /// Whether a file of this name has to be a shared library.
@@ -69,7 +75,9 @@ pub fn binaries_of(binaries: &BTreeMap<String, Binary>, selection: &Selection) -
         }
         for path in &binary.run_paths {
             if !is_own_folder(path, binary.os) {
-                report(format!("expected run paths to be the library's own folder, got: {path}"));
+                report(format!(
+                    "expected run paths to be the library's own folder, got: {path}"
+                ));
             }
         }
         if binary.os == "macos" && !binary.signed {
@@ -94,7 +102,6 @@ pub fn binaries_of(binaries: &BTreeMap<String, Binary>, selection: &Selection) -
         }
     }
     audit.requires = floors.requires(libraries);
-    audit.violations.extend(floors.violations(selection));
     audit
 }
 
@@ -169,7 +176,11 @@ fn looks_beside_itself<'a>(
 
 /// Whether a run path is the folder of the library that carries it, however it is spelled.
 fn is_own_folder(path: &str, os: &str) -> bool {
-    let origin = if os == "macos" { "@loader_path" } else { "$ORIGIN" };
+    let origin = if os == "macos" {
+        "@loader_path"
+    } else {
+        "$ORIGIN"
+    };
     matches!(path.strip_prefix(origin), Some("" | "/" | "/."))
 }
 
@@ -192,15 +203,13 @@ impl Floors {
                 self.glibc = self.glibc.max(Some(Version::new(2, 36, 0)));
             } else if let Some(version) = symbol_version.strip_prefix("GLIBC_") {
                 self.glibc = self.glibc.max(Some(
-                    version.parse().with_context(|| format!("needs {symbol_version}"))?,
+                    version
+                        .parse()
+                        .with_context(|| format!("needs {symbol_version}"))?,
                 ));
             }
         }
         Ok(())
-    }
-
-    fn each(&self) -> [(&'static str, Option<Version>); 3] {
-        [("glibc", self.glibc), ("glibcxx", self.glibcxx), ("macos", self.macos)]
     }
 
     fn requires(&self, libraries: BTreeSet<String>) -> Requires {
@@ -211,23 +220,5 @@ impl Floors {
             macos: text(self.macos),
             libraries: libraries.into_iter().collect(),
         }
-    }
-
-    /// Every measured floor must be declared for the variant, and at most as high.
-    fn violations(&self, selection: &Selection) -> Vec<String> {
-        let mut violations = Vec::new();
-        for (name, floor) in self.each() {
-            let Some(measured) = floor else { continue };
-            match selection.floor(name) {
-                Ok(Some(declared)) if measured <= declared => (),
-                Ok(Some(declared)) => violations.push(format!(
-                    "the binaries need {name} {measured}, above the declared floor {declared}"
-                )),
-                Ok(None) => violations
-                    .push(format!("the binaries need {name} {measured}; no floor is declared")),
-                Err(error) => violations.push(error.to_string()),
-            }
-        }
-        violations
     }
 }

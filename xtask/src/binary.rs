@@ -75,7 +75,9 @@ fn elf(bytes: &[u8]) -> Result<Binary> {
                 let (tag, value) = (entry.tag32(endian), entry.val32(endian));
                 let text = |value: Option<u32>| -> Result<String> {
                     let value = value.context("a string's offset is out of range")?;
-                    let Ok(name) = strings.get(value) else { bail!("a string's offset is wrong") };
+                    let Ok(name) = strings.get(value) else {
+                        bail!("a string's offset is wrong")
+                    };
                     Ok(String::from_utf8_lossy(name).into_owned())
                 };
                 match tag {
@@ -95,7 +97,9 @@ fn elf(bytes: &[u8]) -> Result<Binary> {
             while let Some((_, mut versions)) = needs.next()? {
                 while let Some(version) = versions.next()? {
                     let name = version.name(endian, strings)?;
-                    binary.symbol_versions.push(String::from_utf8_lossy(name).into_owned());
+                    binary
+                        .symbol_versions
+                        .push(String::from_utf8_lossy(name).into_owned());
                 }
             }
         }
@@ -135,7 +139,10 @@ fn macho(bytes: &[u8]) -> Result<Binary> {
             }
             LoadCommandVariant::BuildVersion(build) => {
                 if build.platform.get(endian) != macho::PLATFORM_MACOS {
-                    bail!("expected a library for macOS, got: platform {}", build.platform.get(endian));
+                    bail!(
+                        "expected a library for macOS, got: platform {}",
+                        build.platform.get(endian)
+                    );
                 }
                 binary.macos = Some(packed(build.minos.get(endian)));
             }

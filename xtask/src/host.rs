@@ -7,11 +7,7 @@ use std::{
     process::Command,
 };
 
-use object::{
-    Endianness,
-    elf::FileHeader64,
-    read::elf::{FileHeader as _},
-};
+use object::{Endianness, elf::FileHeader64, read::elf::FileHeader as _};
 
 use crate::{manifest::Requires, process, version::Version};
 
@@ -40,7 +36,10 @@ impl Host {
             }
         }
         let libraries: BTreeSet<String> = found.into_keys().collect();
-        Self { versions, libraries: (!libraries.is_empty()).then_some(libraries) }
+        Self {
+            versions,
+            libraries: (!libraries.is_empty()).then_some(libraries),
+        }
     }
 
     /// What `requires` asks for and this machine lacks, one sentence each.
@@ -89,7 +88,9 @@ fn glibcxx(path: &PathBuf) -> Option<Version> {
     while let Ok(Some((_, mut names))) = definitions.next() {
         while let Ok(Some(name)) = names.next() {
             let name = String::from_utf8_lossy(name.name(endian, strings).ok()?);
-            let version = name.strip_prefix("GLIBCXX_").and_then(|text| text.parse().ok());
+            let version = name
+                .strip_prefix("GLIBCXX_")
+                .and_then(|text| text.parse().ok());
             highest = highest.max(version);
         }
     }

@@ -108,14 +108,20 @@ impl Manifest {
     pub fn violations(&self, version: &str, selection: &Selection) -> Vec<String> {
         let mut violations = Vec::new();
         for (field, expected, actual) in [
-            ("schema", SCHEMA.to_string().as_str(), self.schema.to_string().as_str()),
+            (
+                "schema",
+                SCHEMA.to_string().as_str(),
+                self.schema.to_string().as_str(),
+            ),
             ("package", "emily", &self.package),
             ("version", version, &self.version),
             ("variant", &selection.variant_name, &self.variant),
             ("target", &selection.target_name, &self.target),
         ] {
             if expected != actual {
-                violations.push(format!("{NAME}: expected {field} {expected}, got: {actual}"));
+                violations.push(format!(
+                    "{NAME}: expected {field} {expected}, got: {actual}"
+                ));
             }
         }
         if !self.files.is_sorted_by(|one, next| one.name < next.name) {
