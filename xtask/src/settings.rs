@@ -1,6 +1,8 @@
 //! Every `EMILY_*` variable that the Rust tools read. README documents them in one table.
 
-use std::{env, path::PathBuf};
+use std::{env, path::PathBuf, process::Command};
+
+use crate::process;
 
 /// The folder that keeps verified downloads; see [`cache_dir`].
 const CACHE: &str = "EMILY_CACHE";
@@ -18,10 +20,14 @@ fn var(name: &str) -> Option<String> {
     env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-/// `EMILY_CACHE`, else `emily/` in the user's cache folder.
+/// `EMILY_CACHE`, else `emily/` in the user's cache folder, which macOS tells through `getconf`.
 pub fn cache_dir() -> anyhow::Result<PathBuf> {
     if let Some(dir) = var(CACHE) {
         return Ok(dir.into());
+    }
+    if cfg!(target_os = "macos") {
+        let folder = process::output(Command::new("getconf").arg("DARWIN_USER_CACHE_DIR"))?;
+        return Ok(PathBuf::from(folder.trim()).join("emily"));
     }
     let base = match var("XDG_CACHE_HOME") {
         Some(dir) => PathBuf::from(dir),
