@@ -6,10 +6,12 @@
 pub mod archive;
 pub mod audit;
 pub mod binary;
+pub mod cache;
 pub mod download;
 pub mod failure;
 mod flags;
 pub mod host;
+pub mod install;
 pub mod keygen;
 pub mod lock;
 pub mod manifest;
@@ -21,9 +23,11 @@ pub mod progress;
 mod settings;
 pub mod serve;
 mod setup;
+pub mod release;
 pub mod sidecar;
 pub mod signing;
 pub mod targets;
+pub mod verify;
 pub mod version;
 mod workspace;
 
@@ -36,11 +40,14 @@ use flags::{Command, Flags};
 pub fn run() -> ExitCode {
     let flags = Flags::parse();
     let outcome: anyhow::Result<()> = match flags.command {
+        Command::Install(flags) => install::run(&flags),
         Command::Keygen(flags) => keygen::run(&flags),
         Command::Mlx(flags) => mlx::run(&flags),
         Command::Nif(flags) => nif::run(&flags),
+        Command::Release(flags) => release::run(&flags),
         Command::Serve(flags) => serve::run(&flags),
         Command::Setup(flags) => setup::run(&flags),
+        Command::Verify(flags) => verify::run(&flags),
         _ => Ok(()),
     };
     match outcome {

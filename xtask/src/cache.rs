@@ -1,0 +1,147 @@
+//! The folder that keeps verified downloads; the Elixir installer shares it.
+//!
+//! ```text
+//! <cache>/v1/<asset>                    the archive
+//! <cache>/v1/<asset>.sha256             its checksum
+//! <cache>/v1/<asset>.sha256.minisig     the checksum's signature
+//! <cache>/v1/unpacked/<digest>-<name>/  the archive's files
+//! <cache>/v1/tmp/                       what is not verified yet, on the same file system
+//! <cache>/v1/locks/                     who is at work
+//! ```
+
+use std::{
+    fs::{self, DirBuilder},
+    io::{self, Write as _},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use tempfile::{NamedTempFile, TempDir};
+
+use crate::{failure::Failure, lock::Lock};
+
+/// How long to wait for another install of the same asset.
+const PATIENCE: Duration = Duration::from_secs(600);
+/// The layout above.
+const BUCKET: &str = "v1";
+
+/// A cache that exists and is the user's own.
+#[derive(Debug)]
+pub struct Cache {
+    root: PathBuf,
+}
+
+impl Cache {
+    /// Makes the folders where they are missing, and refuses those of another user.
+    pub fn open(folder: &Path) -> Result<Self> {
+        let root = folder.join(BUCKET);
+        for path in [
+            folder,
+            &root,
+            &root.join("unpacked"),
+            &root.join("tmp"),
+            &root.join("locks"),
+        ] {
+            make(path).map_err(|error| {
+                elsewhere("the cache cannot be used")
+                    .fact("path", path.display())
+                    .fact("reason", error)
+            })?;
+        }
+        let cache = Self { root };
+        let (path, owner) = (folder, fs::metadata(folder)?.uid());
+        let user = tempfile::tempfile()
+            .context("making a temporary file")?
+            .metadata()?
+            .uid();
+        if owner != user {
+            // Whoever owns the folder could exchange a file after it was verified.
+            return Err(elsewhere("the cache belongs to another user")
+                .fact("path", path.display())
+                .fact("expected", format!("user {user}"))
+                .fact("actual", format!("user {owner}"))
+                .into());
+        }
+        Ok(cache)
+    }
+
+    /// Where the asset, its sidecar or its signature stands.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.root.join(name)
+    }
+
+    /// Where the files of the archive with this checksum stand.
+    pub fn unpacked(&self, asset: &str, sha256: &str) -> PathBuf {
+        let name = asset.strip_suffix(".tar.gz").unwrap_or(asset);
+        self.root
+            .join("unpacked")
+            .join(format!("{}-{name}", &sha256[..16]))
+    }
+
+    /// Where the archive with this checksum arrives. The name holds the checksum, so that a later
+    /// process may go on from what is there.
+    pub fn part(&self, asset: &str, sha256: &str) -> PathBuf {
+        self.root
+            .join("tmp")
+            .join(format!("{}-{asset}.part", &sha256[..16]))
+    }
+
+    /// A new folder beside everything else's place.
+    pub fn draft(&self) -> Result<TempDir> {
+        let folder = self.root.join("tmp");
+        tempfile::Builder::new()
+            .prefix(".unpack-")
+            .tempdir_in(&folder)
+            .map_err(|error| unwritable(&folder, &error).into())
+    }
+
+    /// Makes a small file hold `bytes`, by rename.
+    pub fn store(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let place = self.file(name);
+        if fs::read(&place).is_ok_and(|old| old == bytes) {
+            return Ok(());
+        }
+        (|| -> io::Result<()> {
+            let mut file = NamedTempFile::new_in(self.root.join("tmp"))?;
+            file.write_all(bytes)?;
+            file.persist(&place)?;
+            Ok(())
+        })()
+        .map_err(|error| unwritable(&place, &error).into())
+    }
+
+    /// Waits until nobody else installs `asset`.
+    pub fn lock(&self, asset: &str) -> Result<Lock> {
+        // The Elixir installer has locks of its own kind; every step is a rename, so that both at
+        // once do the same work twice and no harm.
+        let path = self.root.join("locks").join(format!("{asset}.xtask"));
+        Lock::acquire(&path, asset, PATIENCE)
+    }
+}
+
+/// An error of the cache as a whole, whose remedy is another one.
+fn elsewhere(what: &str) -> Failure {
+    Failure::new(
+        what,
+        "EMILY_CACHE=DIR cargo xtask install, with a folder of your own",
+    )
+}
+
+/// An error of writing into the cache.
+pub fn unwritable(path: &Path, reason: &dyn std::fmt::Display) -> Failure {
+    elsewhere("the cache cannot be written")
+        .fact("path", path.display())
+        .fact("reason", reason)
+}
+
+fn make(path: &Path) -> io::Result<()> {
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    match DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        other => other,
+    }
+}

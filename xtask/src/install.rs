@@ -1,0 +1,347 @@
+//! `cargo xtask install`: the consumer's side of the install contract, from Rust.
+//!
+//! CI proves a published release with it. Whatever is not verified stays in the cache's `tmp/`;
+//! every file reaches its place by rename.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use reqwest::Url;
+
+use crate::{
+    archive::{self, Rules},
+    cache::{Cache, unwritable},
+    download::{BACK_OFF, Downloader, FetchError},
+    failure::Failure,
+    flags,
+    host::Host,
+    manifest::{self, Manifest},
+    settings, sidecar,
+    signing::PublicKey,
+    targets::{Selection, Targets},
+    workspace,
+};
+
+/// Runs the command.
+pub fn run(flags: &flags::Install) -> Result<()> {
+    let targets = Targets::load()?;
+    let selection = targets.select(&flags.cell)?;
+    let base = flags
+        .url
+        .clone()
+        .unwrap_or_else(|| targets.base_url(workspace::VERSION));
+    // The host's floors only matter to what will run on it.
+    let for_this_host = targets
+        .host()
+        .is_ok_and(|host| host == selection.target_name);
+    let installer = Installer {
+        key: PublicKey::load(flags.public_key.as_deref())?,
+        base: parse_base(&base)?,
+        cache: Cache::open(&settings::cache_dir()?)?,
+        host: if for_this_host {
+            Host::probe()
+        } else {
+            Host::default()
+        },
+        back_off: BACK_OFF.to_vec(),
+        targets,
+        selection,
+    };
+    let into = flags
+        .into
+        .clone()
+        .unwrap_or_else(|| workspace::root().join("priv"));
+    let manifest = installer.install(&into)?;
+    for file in &manifest.files {
+        println!("{}", into.join(&file.name).display());
+    }
+    Ok(())
+}
+
+/// `base` as an address that names a folder.
+pub fn parse_base(base: &str) -> Result<Url> {
+    let folder = format!("{}/", base.trim_end_matches('/'));
+    Url::parse(&folder).with_context(|| format!("expected --url to be an address, got: {base}"))
+}
+
+/// Everything that one install depends on.
+pub struct Installer {
+    /// Which releases exist.
+    pub targets: Targets,
+    /// Which one is wanted.
+    pub selection: Selection,
+    /// Where it is published; ends in a slash.
+    pub base: Url,
+    /// Who must have signed it.
+    pub key: PublicKey,
+    /// Where it is kept.
+    pub cache: Cache,
+    /// What it will run on.
+    pub host: Host,
+    /// How long to wait before each new attempt of a fetch.
+    pub back_off: Vec<Duration>,
+}
+
+/// A signed checksum.
+struct Signed {
+    sidecar: Vec<u8>,
+    signature: Vec<u8>,
+    sha256: String,
+}
+
+impl Installer {
+    /// Makes `into` hold the release's files, and returns its manifest.
+    pub fn install(&self, into: &Path) -> Result<Manifest> {
+        let asset = self.selection.asset(&self.targets);
+        let downloader = Downloader::new(&self.base, &self.back_off)?;
+        let signed = self.signed(&downloader, &asset)?;
+        let _lock = self.cache.lock(&asset)?;
+        let (dir, manifest) = self.unpacked(&downloader, &asset, &signed)?;
+        self.cache.store(&sidecar::name(&asset), &signed.sidecar)?;
+        self.cache
+            .store(&sidecar::signature_name(&asset), &signed.signature)?;
+        place(&dir, &manifest, into)?;
+        Ok(manifest)
+    }
+
+    /// The signed checksum that is published now; with nobody to ask, the cache's.
+    fn signed(&self, downloader: &Downloader, asset: &str) -> Result<Signed> {
+        let fetch = |name: String| {
+            let url = self.url(&name)?;
+            let fetched = downloader.small(&url, sidecar::MAX_BYTES);
+            anyhow::Ok(fetched.map_err(|error| (error, url)))
+        };
+        let sidecar = fetch(sidecar::name(asset))?;
+        let signature = match sidecar {
+            Ok(_) => fetch(sidecar::signature_name(asset))?,
+            Err(_) => Ok(Vec::new()),
+        };
+        let (error, url) = match (sidecar, signature) {
+            (Ok(sidecar), Ok(signature)) => {
+                return self.verified(sidecar, signature, asset).map_err(|error| {
+                    self.refusal("the published checksum cannot be trusted")
+                        .fact("url", format!("{}{}", self.base, sidecar::name(asset)))
+                        .fact("reason", format!("{error:#}"))
+                        .into()
+                });
+            }
+            (Err(failed), _) | (_, Err(failed)) => failed,
+        };
+        if matches!(error, FetchError::Unreachable { .. })
+            && let Some(signed) = self.cached(asset)
+        {
+            eprintln!("warning: {url}: {error}; going on with the verified copy in the cache");
+            return Ok(signed);
+        }
+        Err(self.fetch_failure(error, &url, asset).into())
+    }
+
+    fn verified(&self, sidecar: Vec<u8>, signature: Vec<u8>, asset: &str) -> Result<Signed> {
+        self.key.verify(&sidecar, &signature, asset)?;
+        let sha256 = sidecar::parse(&sidecar, asset)?;
+        Ok(Signed {
+            sidecar,
+            signature,
+            sha256,
+        })
+    }
+
+    /// The signed checksum in the cache, if the archive beside it is the one it stands for.
+    fn cached(&self, asset: &str) -> Option<Signed> {
+        let read = |name: &str| fs::read(self.cache.file(name)).ok();
+        let sidecar = read(&sidecar::name(asset))?;
+        let signature = read(&sidecar::signature_name(asset))?;
+        let signed = self.verified(sidecar, signature, asset).ok()?;
+        has_sha256(&self.cache.file(asset), &signed.sha256).then_some(signed)
+    }
+
+    /// The folder in the cache that holds the archive's files, filled if need be.
+    fn unpacked(
+        &self,
+        downloader: &Downloader,
+        asset: &str,
+        signed: &Signed,
+    ) -> Result<(PathBuf, Manifest)> {
+        let place = self.cache.unpacked(asset, &signed.sha256);
+        let tarball = self.cache.file(asset);
+        let is_cached = has_sha256(&tarball, &signed.sha256);
+        if is_cached && let Some(manifest) = intact(&place) {
+            self.check_host(&manifest)?;
+            return Ok((place, manifest));
+        }
+        let part = self.cache.part(asset, &signed.sha256);
+        if !is_cached && !has_sha256(&part, &signed.sha256) {
+            self.download(downloader, asset, &part, &signed.sha256)?;
+        }
+
+        let source = if is_cached { &tarball } else { &part };
+        let draft = self.cache.draft()?;
+        let rules = Rules {
+            version: workspace::VERSION,
+            selection: &self.selection,
+            max_unpacked_bytes: self.targets.max_unpacked_bytes,
+        };
+        let contents = archive::unpack(source, &rules, draft.path())
+            .map_err(|error| unwritable(draft.path(), &format!("{error:#}")))?;
+        let (manifest, []) = (contents.manifest, contents.refusals.as_slice()) else {
+            // Of no use to anybody, however well it is signed.
+            let _ = fs::remove_file(source);
+            return Err(self
+                .refusal(&format!("{asset} breaks the rules for archives"))
+                .fact("url", self.url(asset)?)
+                .fact("rules", contents.refusals.join("\n"))
+                .into());
+        };
+        let manifest = manifest.context("an archive without refusals has a manifest")?;
+        self.check_host(&manifest)?;
+
+        if !is_cached {
+            fs::rename(&part, &tarball).map_err(|error| unwritable(&tarball, &error))?;
+        }
+        let _ = fs::remove_dir_all(&place);
+        fs::rename(draft.keep(), &place).map_err(|error| unwritable(&place, &error))?;
+        Ok((place, manifest))
+    }
+
+    fn download(
+        &self,
+        downloader: &Downloader,
+        asset: &str,
+        part: &Path,
+        expected: &str,
+    ) -> Result<()> {
+        let url = self.url(asset)?;
+        let actual = downloader
+            .file(&url, part, &format!("downloading {asset}"))
+            .map_err(|error| self.fetch_failure(error, &url, asset))?;
+        if actual == expected {
+            return Ok(());
+        }
+        let _ = fs::remove_file(part);
+        Err(self
+            .refusal(&format!("the checksum of {asset} is wrong"))
+            .fact("url", url)
+            .fact("path", part.display())
+            .fact("expected", expected)
+            .fact("actual", actual)
+            .into())
+    }
+
+    fn check_host(&self, manifest: &Manifest) -> Result<()> {
+        let lacks = self.host.lacks(&manifest.requires);
+        if lacks.is_empty() {
+            return Ok(());
+        }
+        let Selection {
+            variant_name,
+            target_name,
+            ..
+        } = &self.selection;
+        Err(self
+            .refusal(&format!(
+                "this machine cannot run {variant_name} for {target_name}"
+            ))
+            .fact("reasons", lacks.join("\n"))
+            .into())
+    }
+
+    fn url(&self, name: &str) -> Result<Url> {
+        self.base
+            .join(name)
+            .with_context(|| format!("joining {} and {name}", self.base))
+    }
+
+    fn fetch_failure(&self, error: FetchError, url: &Url, asset: &str) -> Failure {
+        let Selection {
+            variant_name,
+            target_name,
+            ..
+        } = &self.selection;
+        let again = format!(
+            "cargo xtask install --variant {variant_name} --target {target_name} --url {}",
+            self.base
+        );
+        match error {
+            FetchError::NotFound => {
+                let known = self.targets.variants_for(target_name).into_iter();
+                let assets = known
+                    .filter_map(|variant| self.targets.selection(variant, target_name))
+                    .map(|selection| selection.asset(&self.targets));
+                let name = url.path_segments().and_then(|mut parts| parts.next_back());
+                self.refusal(&format!("{} is not published there", name.unwrap_or(asset)))
+                    .fact("url", url)
+                    .fact("status", "404 Not Found")
+                    .fact("exist", assets.collect::<Vec<_>>().join("\n"))
+            }
+            FetchError::Local(error) => unwritable(&self.cache.file(asset), &format!("{error:#}")),
+            error => Failure::new(format!("{asset} could not be fetched"), again)
+                .fact("url", url)
+                .fact("reason", error),
+        }
+    }
+
+    /// A failure that a new attempt will not mend: the way out is to build.
+    fn refusal(&self, what: &str) -> Failure {
+        let Selection {
+            variant_name,
+            target_name,
+            ..
+        } = &self.selection;
+        let next = format!("cargo xtask nif --variant {variant_name} --target {target_name}");
+        Failure::new(what, next)
+    }
+}
+
+fn has_sha256(path: &Path, expected: &str) -> bool {
+    path.is_file() && sidecar::sha256_of(path).is_ok_and(|actual| actual == expected)
+}
+
+/// The manifest of a folder whose files are all as that manifest says.
+fn intact(dir: &Path) -> Option<Manifest> {
+    let manifest = Manifest::parse(&fs::read(dir.join(manifest::NAME)).ok()?).ok()?;
+    let whole = manifest
+        .files
+        .iter()
+        .all(|file| has_sha256(&dir.join(&file.name), &file.sha256));
+    whole.then_some(manifest)
+}
+
+/// Makes `into` hold the files of `dir`, by rename, and no files of an earlier release. The
+/// manifest comes last: it says what is installed.
+fn place(dir: &Path, manifest: &Manifest, into: &Path) -> Result<()> {
+    fs::create_dir_all(into).with_context(|| format!("making {}", into.display()))?;
+    let earlier = fs::read(into.join(manifest::NAME))
+        .ok()
+        .and_then(|bytes| Manifest::parse(&bytes).ok())
+        .map_or_else(Vec::new, |manifest| manifest.files);
+    let names = manifest.files.iter().map(|file| file.name.as_str());
+    for name in names.chain([manifest::NAME]) {
+        place_file(&dir.join(name), &into.join(name))
+            .with_context(|| format!("installing {}", into.join(name).display()))?;
+    }
+    for stale in earlier {
+        let plain = Path::new(&stale.name)
+            .file_name()
+            .is_some_and(|name| *name == *stale.name);
+        if plain && manifest.file(&stale.name).is_none() {
+            let _ = fs::remove_file(into.join(&stale.name));
+        }
+    }
+    Ok(())
+}
+
+/// Hard-links, else copies, `from` beside `place`, and renames it there: a running VM may have the
+/// old file mapped, so that it must not be written into.
+fn place_file(from: &Path, place: &Path) -> io::Result<()> {
+    let folder = place.parent().unwrap_or(Path::new("."));
+    let draft = tempfile::Builder::new()
+        .prefix(".emily-")
+        .tempdir_in(folder)?;
+    let draft = draft.path().join("file");
+    fs::hard_link(from, &draft).or_else(|_| fs::copy(from, &draft).map(|_| ()))?;
+    fs::rename(&draft, place)
+}

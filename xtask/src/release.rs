@@ -1,0 +1,221 @@
+//! `cargo xtask release`: builds, audits, packs, hashes and signs one variant for one target.
+
+use std::{
+    fs,
+    io::BufWriter,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::{
+    archive, audit,
+    failure::Failure,
+    flags,
+    manifest::{self, Manifest},
+    mlx, nif, progress, sidecar,
+    signing::SecretKey,
+    targets::{Selection, Targets},
+    workspace,
+};
+
+/// The NIF crate's manifest, whose rustler feature says which NIF interface libemily asks for.
+const NIF_CRATE: &str = "native/nif/Cargo.toml";
+
+/// One published asset.
+#[derive(Debug)]
+pub struct Asset {
+    /// The tarball.
+    pub tarball: PathBuf,
+    /// The text beside it that carries its checksum.
+    pub sidecar: PathBuf,
+    /// The signature over the sidecar.
+    pub signature: PathBuf,
+    /// The tarball's SHA-256.
+    pub sha256: String,
+    /// What the tarball says of itself.
+    pub manifest: Manifest,
+}
+
+/// A file and the name that it ships under.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// The name in the archive.
+    pub name: String,
+    /// Where the file is now.
+    pub path: PathBuf,
+}
+
+/// Runs the command.
+pub fn run(flags: &flags::Release) -> Result<()> {
+    let targets = Targets::load()?;
+    let selection = targets.select(&flags.cell)?;
+    // Before the build: nobody wants to learn afterwards that the key is missing.
+    let key = SecretKey::load(flags.secret_key.as_deref())?;
+    let asset = release(&targets, &selection, &flags.out, &key)?;
+    for path in [&asset.tarball, &asset.sidecar, &asset.signature] {
+        println!("{}", path.display());
+    }
+    Ok(())
+}
+
+/// Builds `selection` and publishes it in the folder `out`.
+pub fn release(
+    targets: &Targets,
+    selection: &Selection,
+    out: &Path,
+    key: &SecretKey,
+) -> Result<Asset> {
+    let built = nif::build(selection)?;
+    let sources: Vec<_> = built
+        .libraries
+        .into_iter()
+        .chain(built.licenses)
+        .map(|file| Source {
+            name: file.name,
+            path: file.path,
+        })
+        .collect();
+    let prefix = mlx::read(&workspace::mlx_prefix(
+        &selection.variant_name,
+        &selection.target_name,
+    ))?;
+    let mlx = manifest::Mlx {
+        version: prefix.mlx,
+        mlx_c: prefix.mlx_c,
+        from: prefix.from,
+    };
+    publish(targets, selection, &sources, mlx, out, key)
+}
+
+/// Audits, packs, hashes and signs `sources`; `out` receives the three files by rename.
+pub fn publish(
+    targets: &Targets,
+    selection: &Selection,
+    sources: &[Source],
+    mlx: manifest::Mlx,
+    out: &Path,
+    key: &SecretKey,
+) -> Result<Asset> {
+    let asset = selection.asset(targets);
+    fs::create_dir_all(out).with_context(|| format!("making {}", out.display()))?;
+    let out = out.canonicalize()?;
+    let staging = tempfile::Builder::new()
+        .prefix(".release-")
+        .tempdir_in(&out)?;
+    let files = staging.path().join("files");
+    fs::create_dir(&files)?;
+    for Source { name, path } in sources {
+        fs::copy(path, files.join(name))
+            .with_context(|| format!("copying {} as {name}", path.display()))?;
+    }
+    let manifest = describe(&files, selection, mlx)?;
+
+    let step = progress::step(format!("packing {asset}"));
+    let tarball = staging.path().join(&asset);
+    archive::pack(
+        &manifest,
+        &files,
+        BufWriter::new(fs::File::create(&tarball)?),
+    )?;
+    let sha256 = sidecar::sha256_of(&tarball)?;
+    let text = sidecar::text(&sha256, &asset);
+    let signature = key.sign(text.as_bytes(), &asset)?;
+    let (sidecar_name, signature_name) = (sidecar::name(&asset), sidecar::signature_name(&asset));
+    fs::write(staging.path().join(&sidecar_name), text)?;
+    fs::write(staging.path().join(&signature_name), signature)?;
+    step.finish(&progress::size(fs::metadata(&tarball)?.len()));
+
+    for name in [&asset, &sidecar_name, &signature_name] {
+        fs::set_permissions(staging.path().join(name), fs::Permissions::from_mode(0o644))?;
+        fs::rename(staging.path().join(name), out.join(name))
+            .with_context(|| format!("writing {}", out.join(name).display()))?;
+    }
+    Ok(Asset {
+        tarball: out.join(&asset),
+        sidecar: out.join(sidecar_name),
+        signature: out.join(signature_name),
+        sha256,
+        manifest,
+    })
+}
+
+/// The manifest of the files in `dir`, or why they must not be released.
+fn describe(dir: &Path, selection: &Selection, mlx: manifest::Mlx) -> Result<Manifest> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        files.push(manifest::File {
+            name: entry.file_name().to_string_lossy().into_owned(),
+            size: entry.metadata()?.len(),
+            sha256: sidecar::sha256_of(&entry.path())?,
+        });
+    }
+    files.sort_by(|one, other| one.name.cmp(&other.name));
+    let names: Vec<_> = files.iter().map(|file| file.name.clone()).collect();
+    let audit = audit::folder(dir, &names, selection)?;
+    let manifest = Manifest {
+        schema: manifest::SCHEMA,
+        package: "emily".to_owned(),
+        version: workspace::VERSION.to_owned(),
+        variant: selection.variant_name.clone(),
+        target: selection.target_name.clone(),
+        nif_version: nif_version(&fs::read_to_string(workspace::root().join(NIF_CRATE))?)?,
+        mlx,
+        requires: audit.requires,
+        files,
+    };
+    let mut violations = audit.violations;
+    violations.extend(manifest.violations(workspace::VERSION, selection));
+    for license in selection
+        .variant
+        .files
+        .iter()
+        .filter(|name| name.starts_with("LICENSE"))
+    {
+        if manifest.file(license).is_none() {
+            violations.push(format!("{license} is missing"));
+        }
+    }
+    if violations.is_empty() {
+        return Ok(manifest);
+    }
+    let (variant, target) = (&selection.variant_name, &selection.target_name);
+    Err(Failure::new(
+        format!("the build of {variant} for {target} breaks the rules for releases"),
+        format!("cargo xtask mlx --force --variant {variant} --target {target}"),
+    )
+    .fact("rules", violations.join("\n"))
+    .into())
+}
+
+/// The NIF interface that `manifest`, the NIF crate's, turns on in rustler.
+fn nif_version(manifest: &str) -> Result<String> {
+    const FEATURE: &str = "\"nif_version_";
+    let mut versions = manifest
+        .match_indices(FEATURE)
+        .filter_map(|(at, _)| manifest[at + FEATURE.len()..].split_once('"'))
+        .map(|(version, _)| version.replace('_', "."));
+    let version = versions
+        .next()
+        .with_context(|| format!("expected a feature nif_version_… of rustler in {NIF_CRATE}"))?;
+    ensure!(
+        versions.next().is_none(),
+        "expected one feature nif_version_… in {NIF_CRATE}"
+    );
+    Ok(version)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::nif_version;
+
+    #[test]
+    fn the_nif_version_is_rustlers_feature() {
+        let manifest = r#"rustler = { workspace = true, features = ["nif_version_2_17"] }"#;
+        assert_eq!(nif_version(manifest).unwrap(), "2.17");
+        assert!(nif_version("rustler.workspace = true").is_err());
+        assert!(nif_version(&format!("{manifest}\n{manifest}")).is_err());
+    }
+}
