@@ -28,10 +28,16 @@ const MAX_PADDING: u64 = 64 << 10;
 /// The bytes depend on the names and contents alone: the manifest first and the rest sorted, one
 /// owner, one time, two modes, and a gzip header without a name or time.
 pub fn pack(manifest: &Manifest, dir: &Path, out: impl Write) -> Result<()> {
-    let gzip = GzBuilder::new().mtime(0).operating_system(255).write(out, Compression::best());
+    let gzip = GzBuilder::new()
+        .mtime(0)
+        .operating_system(255)
+        .write(out, Compression::best());
     let mut archive = tar::Builder::new(gzip);
     let bytes = manifest.to_bytes()?;
-    archive.append(&header(manifest::NAME, bytes.len() as u64)?, bytes.as_slice())?;
+    archive.append(
+        &header(manifest::NAME, bytes.len() as u64)?,
+        bytes.as_slice(),
+    )?;
     for file in &manifest.files {
         let path = dir.join(&file.name);
         let context = || format!("packing {}", path.display());
@@ -46,7 +52,9 @@ pub fn pack(manifest: &Manifest, dir: &Path, out: impl Write) -> Result<()> {
 
 fn header(name: &str, size: u64) -> Result<Header> {
     let mut header = Header::new_ustar();
-    header.set_path(name).with_context(|| format!("packing {name}"))?;
+    header
+        .set_path(name)
+        .with_context(|| format!("packing {name}"))?;
     header.set_entry_type(EntryType::Regular);
     header.set_size(size);
     header.set_mode(mode(name));
@@ -181,12 +189,18 @@ impl Unpacking<'_> {
             return Ok(());
         };
         if size != expected.size {
-            self.refuse(format!("{name}: expected {} bytes, got: {size}", expected.size));
+            self.refuse(format!(
+                "{name}: expected {} bytes, got: {size}",
+                expected.size
+            ));
             return Ok(());
         }
         let sha256 = self.write(&name, &mut entry)?;
         if sha256 != expected.sha256 {
-            self.refuse(format!("{name}: expected sha256 {}, got: {sha256}", expected.sha256));
+            self.refuse(format!(
+                "{name}: expected sha256 {}, got: {sha256}",
+                expected.sha256
+            ));
         }
         Ok(())
     }
@@ -200,7 +214,14 @@ impl Unpacking<'_> {
         if name.contains(['/', '\\', '\0']) || name.contains("..") || name.is_empty() {
             return Some(format!("{name:?}: expected a plain file name"));
         }
-        if !self.rules.selection.variant.files.iter().any(|allowed| allowed == name) {
+        if !self
+            .rules
+            .selection
+            .variant
+            .files
+            .iter()
+            .any(|allowed| allowed == name)
+        {
             return Some(format!(
                 "{name}: not a file of variant {}",
                 self.rules.selection.variant_name
@@ -215,7 +236,11 @@ impl Unpacking<'_> {
     /// Notes where the header is not what [`pack`] writes.
     fn regularity(&mut self, name: &str, header: &Header) {
         let numbers = [
-            ("mode", header.mode().ok().map(u64::from), u64::from(mode(name))),
+            (
+                "mode",
+                header.mode().ok().map(u64::from),
+                u64::from(mode(name)),
+            ),
             ("uid", header.uid().ok(), 0),
             ("gid", header.gid().ok(), 0),
             ("mtime", header.mtime().ok(), 0),
@@ -223,20 +248,29 @@ impl Unpacking<'_> {
         for (field, actual, expected) in numbers {
             if actual != Some(expected) {
                 let actual = actual.map_or("none".to_owned(), |actual| format!("{actual:#o}"));
+                self.contents.irregularities.push(format!(
+                    "{name}: expected {field} {expected:#o}, got: {actual}"
+                ));
+            }
+        }
+        for (field, owner) in [
+            ("user", header.username_bytes()),
+            ("group", header.groupname_bytes()),
+        ] {
+            if owner.is_some_and(|owner| !owner.is_empty()) {
                 self.contents
                     .irregularities
-                    .push(format!("{name}: expected {field} {expected:#o}, got: {actual}"));
+                    .push(format!("{name}: expected no {field} name"));
             }
         }
-        for (field, owner) in
-            [("user", header.username_bytes()), ("group", header.groupname_bytes())]
+        if self
+            .last
+            .as_deref()
+            .is_some_and(|last| last != manifest::NAME && last > name)
         {
-            if owner.is_some_and(|owner| !owner.is_empty()) {
-                self.contents.irregularities.push(format!("{name}: expected no {field} name"));
-            }
-        }
-        if self.last.as_deref().is_some_and(|last| last != manifest::NAME && last > name) {
-            self.contents.irregularities.push(format!("{name}: expected entries sorted by name"));
+            self.contents
+                .irregularities
+                .push(format!("{name}: expected entries sorted by name"));
         }
         self.last = Some(name.to_owned());
     }
@@ -324,7 +358,9 @@ impl Unpacking<'_> {
         self.contents.refusals.extend(missing);
         for name in &self.rules.selection.variant.files {
             if name.starts_with("LICENSE") && !self.seen.contains(name) {
-                self.contents.irregularities.push(format!("{name}: the archive lacks it"));
+                self.contents
+                    .irregularities
+                    .push(format!("{name}: the archive lacks it"));
             }
         }
     }

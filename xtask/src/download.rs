@@ -91,7 +91,10 @@ impl Downloader {
             client = client.no_proxy();
         }
         let client = client.build().context("making an HTTP client")?;
-        Ok(Self { client, back_off: back_off.to_vec() })
+        Ok(Self {
+            client,
+            back_off: back_off.to_vec(),
+        })
     }
 
     /// Fetches a file of at most `limit` bytes into memory.
@@ -99,7 +102,10 @@ impl Downloader {
         self.persist(url, || {
             let response = accept(self.client.get(url.clone()).send()?)?;
             let mut bytes = Vec::new();
-            response.take(limit + 1).read_to_end(&mut bytes).map_err(broken_off)?;
+            response
+                .take(limit + 1)
+                .read_to_end(&mut bytes)
+                .map_err(broken_off)?;
             if bytes.len() as u64 > limit {
                 return Err(Attempt::Final(FetchError::Unacceptable(format!(
                     "expected at most {limit} bytes, got more"
@@ -120,13 +126,17 @@ impl Downloader {
             let response = request.send()?;
             if response.status() == StatusCode::RANGE_NOT_SATISFIABLE && transfer.position > 0 {
                 transfer.start_at(0).map_err(local)?;
-                return Err(Attempt::Transient("there is nothing to go on from".to_owned()));
+                return Err(Attempt::Transient(
+                    "there is nothing to go on from".to_owned(),
+                ));
             }
             let response = accept(response)?;
             let start = start_of(&response)?;
             if start != 0 && start != transfer.position {
                 transfer.start_at(0).map_err(local)?;
-                return Err(Attempt::Transient(format!("the server went on from byte {start}")));
+                return Err(Attempt::Transient(format!(
+                    "the server went on from byte {start}"
+                )));
             }
             if start != transfer.position {
                 transfer.start_at(start).map_err(local)?;
@@ -187,7 +197,13 @@ impl Transfer {
             .with_context(context)?;
         let mut hash = Sha256::new();
         let position = io::copy(&mut file, &mut hash).with_context(context)?;
-        Ok(Self { file, position, hash, label: label.to_owned(), bar: None })
+        Ok(Self {
+            file,
+            position,
+            hash,
+            label: label.to_owned(),
+            bar: None,
+        })
     }
 
     /// Forgets what came after `position`, which is 0 or where the transfer stands.
@@ -204,7 +220,9 @@ impl Transfer {
     fn receive(&mut self, mut response: Response) -> Result<(), Attempt> {
         let total = response.content_length().map(|rest| self.position + rest);
         let position = self.position;
-        let bar = self.bar.get_or_insert_with(|| progress::bytes(&self.label, total));
+        let bar = self
+            .bar
+            .get_or_insert_with(|| progress::bytes(&self.label, total));
         bar.set(position);
         let mut buffer = vec![0; 256 << 10];
         loop {
@@ -252,9 +270,19 @@ fn start_of(response: &Response) -> Result<u64, Attempt> {
     if response.status() != StatusCode::PARTIAL_CONTENT {
         return Ok(0);
     }
-    let range = response.headers().get(CONTENT_RANGE).and_then(|value| value.to_str().ok());
+    let range = response
+        .headers()
+        .get(CONTENT_RANGE)
+        .and_then(|value| value.to_str().ok());
     range
-        .and_then(|range| range.strip_prefix("bytes ")?.split_once('-')?.0.parse().ok())
+        .and_then(|range| {
+            range
+                .strip_prefix("bytes ")?
+                .split_once('-')?
+                .0
+                .parse()
+                .ok()
+        })
         .ok_or_else(|| {
             let text = format!("expected a Content-Range header, got: {range:?}");
             Attempt::Final(FetchError::Unacceptable(text))

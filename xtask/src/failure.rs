@@ -13,7 +13,11 @@ pub struct Failure {
 impl Failure {
     /// `what` failed; run `next`.
     pub fn new(what: impl Into<String>, next: impl Into<String>) -> Self {
-        Self { what: what.into(), facts: Vec::new(), next: next.into() }
+        Self {
+            what: what.into(),
+            facts: Vec::new(),
+            next: next.into(),
+        }
     }
 
     /// Adds a fact. A value of several lines continues under its first one.
@@ -27,7 +31,12 @@ impl fmt::Display for Failure {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(formatter, "{}", self.what)?;
         writeln!(formatter)?;
-        let width = self.facts.iter().map(|(name, _)| name.len() + 1).max().unwrap_or(0);
+        let width = self
+            .facts
+            .iter()
+            .map(|(name, _)| name.len() + 1)
+            .max()
+            .unwrap_or(0);
         for (name, value) in &self.facts {
             let mut label = format!("{name}:");
             for line in value.lines() {

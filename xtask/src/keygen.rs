@@ -21,11 +21,16 @@ pub struct KeyPair {
 
 /// Runs the command.
 pub fn run(flags: &flags::Keygen) -> Result<()> {
-    let public = flags.public_key.clone().unwrap_or_else(PublicKey::default_path);
+    let public = flags
+        .public_key
+        .clone()
+        .unwrap_or_else(PublicKey::default_path);
     write(&flags.secret_key, &public, workspace::root())?;
     println!("secret key: {}", flags.secret_key.display());
     println!("public key: {}", public.display());
-    println!("Keep the secret key out of every repository; CI takes its text from EMILY_SECRET_KEY.");
+    println!(
+        "Keep the secret key out of every repository; CI takes its text from EMILY_SECRET_KEY."
+    );
     Ok(())
 }
 
@@ -34,12 +39,15 @@ pub fn generate() -> Result<KeyPair> {
     let none = Some(String::new());
     let pair = minisign::KeyPair::generate_encrypted_keypair(none)
         .map_err(|error| anyhow!("could not make a key pair: {error}"))?;
-    let secret = pair.sk.to_box(Some("Emily's release key, secret half, no password"));
+    let secret = pair
+        .sk
+        .to_box(Some("Emily's release key, secret half, no password"));
     let public = pair.pk.to_box();
     match (public, secret) {
-        (Ok(public), Ok(secret)) => {
-            Ok(KeyPair { public: public.into_string(), secret: secret.into_string() })
-        }
+        (Ok(public), Ok(secret)) => Ok(KeyPair {
+            public: public.into_string(),
+            secret: secret.into_string(),
+        }),
         (Err(error), _) | (_, Err(error)) => bail!("could not write a key pair: {error}"),
     }
 }
@@ -49,16 +57,20 @@ pub fn generate() -> Result<KeyPair> {
 pub fn write(secret: &Path, public: &Path, repository: &Path) -> Result<KeyPair> {
     let elsewhere = "cargo xtask keygen --secret-key ~/.config/emily/release.key";
     if real_path(secret)?.starts_with(real_path(repository)?) {
-        return Err(Failure::new("a secret key must not be inside the repository", elsewhere)
-            .fact("path", secret.display())
-            .fact("repository", repository.display())
-            .into());
+        return Err(
+            Failure::new("a secret key must not be inside the repository", elsewhere)
+                .fact("path", secret.display())
+                .fact("repository", repository.display())
+                .into(),
+        );
     }
     for path in [secret, public] {
         if path.symlink_metadata().is_ok() {
-            return Err(Failure::new("a key is never written over an existing file", elsewhere)
-                .fact("path", path.display())
-                .into());
+            return Err(
+                Failure::new("a key is never written over an existing file", elsewhere)
+                    .fact("path", path.display())
+                    .into(),
+            );
         }
     }
     let pair = generate()?;
@@ -70,10 +82,20 @@ pub fn write(secret: &Path, public: &Path, repository: &Path) -> Result<KeyPair>
 /// Where `path` will really stand: symbolic links of the folders that exist are followed.
 fn real_path(path: &Path) -> Result<PathBuf> {
     let path = std::path::absolute(path)?;
-    let existing = path.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(&path);
+    let existing = path
+        .ancestors()
+        .find(|ancestor| ancestor.exists())
+        .unwrap_or(&path);
     let rest = path.strip_prefix(existing)?;
-    if rest.components().any(|part| part == std::path::Component::ParentDir) {
-        bail!("expected a path without .. below {}, got: {}", existing.display(), path.display());
+    if rest
+        .components()
+        .any(|part| part == std::path::Component::ParentDir)
+    {
+        bail!(
+            "expected a path without .. below {}, got: {}",
+            existing.display(),
+            path.display()
+        );
     }
     Ok(existing.canonicalize()?.join(rest))
 }

@@ -36,11 +36,20 @@ pub fn run(flags: &flags::Serve) -> Result<()> {
 
 /// Serves the files of `dir` on loopback; `port` 0 takes a free one.
 pub fn start(dir: &Path, port: u16) -> Result<Server> {
-    ensure!(dir.is_dir(), "expected a folder to serve, got: {}", dir.display());
-    let dir = dir.canonicalize().with_context(|| format!("reading {}", dir.display()))?;
+    ensure!(
+        dir.is_dir(),
+        "expected a folder to serve, got: {}",
+        dir.display()
+    );
+    let dir = dir
+        .canonicalize()
+        .with_context(|| format!("reading {}", dir.display()))?;
     let http = tiny_http::Server::http((Ipv4Addr::LOCALHOST, port))
         .map_err(|error| anyhow!("listening on port {port} of 127.0.0.1: {error}"))?;
-    let addr = http.server_addr().to_ip().context("expected an address with a port")?;
+    let addr = http
+        .server_addr()
+        .to_ip()
+        .context("expected an address with a port")?;
     let http = Arc::new(http);
     let threads = (0..THREADS)
         .map(|_| {
@@ -52,7 +61,11 @@ pub fn start(dir: &Path, port: u16) -> Result<Server> {
             })
         })
         .collect();
-    Ok(Server { addr, http, threads })
+    Ok(Server {
+        addr,
+        http,
+        threads,
+    })
 }
 
 impl Server {
@@ -123,16 +136,19 @@ fn file(request: &Request, dir: &Path) -> Result<ResponseBox> {
         headers.push(header("Content-Range", &range)?);
     }
     let body = file.take(end - start);
-    Ok(Response::new(StatusCode(status), headers, body, Some(length), None)
-        // A length instead of chunks: who downloads wants to know how much is to come.
-        .with_chunked_threshold(usize::MAX)
-        .boxed())
+    Ok(
+        Response::new(StatusCode(status), headers, body, Some(length), None)
+            // A length instead of chunks: who downloads wants to know how much is to come.
+            .with_chunked_threshold(usize::MAX)
+            .boxed(),
+    )
 }
 
 /// The regular file that a request is for; nothing outside `dir`, and no hidden file.
 fn resolve(url: &str, dir: &Path) -> Option<PathBuf> {
     let path = url.split(['?', '#']).next()?.strip_prefix('/')?;
-    let plain = |part: &str| !part.is_empty() && !part.starts_with('.') && !part.contains(['%', '\\']);
+    let plain =
+        |part: &str| !part.is_empty() && !part.starts_with('.') && !part.contains(['%', '\\']);
     if !path.split('/').all(plain) {
         return None;
     }
@@ -163,7 +179,11 @@ fn parse_range(value: &str, size: u64) -> Option<Range> {
             (start, last.saturating_add(1).min(size))
         }
     };
-    Some(if start < end { Range::Part(start, end) } else { Range::Unsatisfiable })
+    Some(if start < end {
+        Range::Part(start, end)
+    } else {
+        Range::Unsatisfiable
+    })
 }
 
 fn plain(status: u16, text: &str) -> ResponseBox {

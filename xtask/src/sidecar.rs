@@ -42,7 +42,10 @@ pub fn parse(bytes: &[u8], asset: &str) -> Result<String> {
 
 /// Whether `text` has the form of a checksum.
 pub fn is_sha256(text: &str) -> bool {
-    text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    text.len() == 64
+        && text
+            .bytes()
+            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 /// Lower-case hexadecimal digits.
@@ -71,7 +74,10 @@ mod tests {
     #[test]
     fn a_sidecar_reads_back() {
         let sha256 = "0123456789abcdef".repeat(4);
-        assert_eq!(parse(text(&sha256, "a.tar.gz").as_bytes(), "a.tar.gz").unwrap(), sha256);
+        assert_eq!(
+            parse(text(&sha256, "a.tar.gz").as_bytes(), "a.tar.gz").unwrap(),
+            sha256
+        );
     }
 
     #[test]
@@ -82,9 +88,18 @@ mod tests {
             (format!("{sha256} *a.tar.gz\n"), "expected 64 lower-case"),
             (format!("{sha256}  a.tar.gz"), "expected 64 lower-case"),
             (format!("{sha256}  a.tar.gz\r\n"), "got that of: a.tar.gz\r"),
-            (format!("{sha256}  a.tar.gz\n{sha256}  b\n"), "expected 64 lower-case"),
-            (format!("{}  a.tar.gz\n", sha256.to_uppercase()), "expected 64 lower-case"),
-            (format!("{}  a.tar.gz\n", &sha256[1..]), "expected 64 lower-case"),
+            (
+                format!("{sha256}  a.tar.gz\n{sha256}  b\n"),
+                "expected 64 lower-case",
+            ),
+            (
+                format!("{}  a.tar.gz\n", sha256.to_uppercase()),
+                "expected 64 lower-case",
+            ),
+            (
+                format!("{}  a.tar.gz\n", &sha256[1..]),
+                "expected 64 lower-case",
+            ),
             (String::new(), "expected 64 lower-case"),
         ] {
             let error = parse(bytes.as_bytes(), "a.tar.gz").unwrap_err().to_string();

@@ -75,7 +75,8 @@ impl PublicKey {
             .fact("path", path.display())
             .into());
         }
-        let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+        let text =
+            fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
         Self::from_text(&text).with_context(|| format!("reading {}", path.display()))
     }
 

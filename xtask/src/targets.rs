@@ -112,16 +112,21 @@ impl Targets {
             .clone()
             .or_else(settings::variant)
             .unwrap_or_else(|| target.default_variant.clone());
-        self.selection(&variant_name, &target_name).with_context(|| {
-            let known = self.variants_for(&target_name).join(", ");
-            format!("expected --variant for {target_name} to be one of {known}, got: {variant_name}")
-        })
+        self.selection(&variant_name, &target_name)
+            .with_context(|| {
+                let known = self.variants_for(&target_name).join(", ");
+                format!(
+                    "expected --variant for {target_name} to be one of {known}, got: {variant_name}"
+                )
+            })
     }
 
     /// `variant` for `target`, if there is such a release.
     pub fn selection(&self, variant: &str, target: &str) -> Option<Selection> {
         let found = self.variants.get(variant)?;
-        let true = found.targets.iter().any(|name| name == target) else { return None };
+        let true = found.targets.iter().any(|name| name == target) else {
+            return None;
+        };
         Some(Selection {
             variant_name: variant.to_owned(),
             variant: found.clone(),
@@ -142,7 +147,10 @@ impl Targets {
     /// The version and the selection that a tarball's name stands for.
     pub fn parse_asset(&self, asset: &str) -> Option<(String, Selection)> {
         let cells = self.variants.iter().flat_map(|(variant, entry)| {
-            entry.targets.iter().filter_map(|target| self.selection(variant, target))
+            entry
+                .targets
+                .iter()
+                .filter_map(|target| self.selection(variant, target))
         });
         cells.into_iter().find_map(|selection| {
             let name = self.asset_name("{version}", &selection);
@@ -176,7 +184,9 @@ impl Selection {
     /// The libraries that a host may be expected to have.
     pub fn system_libraries(&self) -> impl Iterator<Item = &str> {
         let libraries = self.target.system_libraries.iter();
-        libraries.chain(&self.variant.system_libraries).map(String::as_str)
+        libraries
+            .chain(&self.variant.system_libraries)
+            .map(String::as_str)
     }
 
     /// The highest version of `name` that a release may ask for.

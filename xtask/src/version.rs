@@ -54,7 +54,9 @@ mod tests {
 
     #[test]
     fn versions_compare_by_number() {
-        let ordered = ["2.2.5", "2.9", "2.34", "2.38", "3.4", "3.4.9", "3.4.30", "14.0", "26.2"];
+        let ordered = [
+            "2.2.5", "2.9", "2.34", "2.38", "3.4", "3.4.9", "3.4.30", "14.0", "26.2",
+        ];
         let versions: Vec<Version> = ordered.iter().map(|text| text.parse().unwrap()).collect();
         assert!(versions.is_sorted());
         let shown: Vec<String> = versions.iter().map(Version::to_string).collect();
@@ -63,7 +65,9 @@ mod tests {
 
     #[test]
     fn anything_else_is_refused() {
-        for text in ["", "2", "2.", ".2", "2.38.1.1", "2.x", "-2.3", "+2.3", " 2.3", "PRIVATE"] {
+        for text in [
+            "", "2", "2.", ".2", "2.38.1.1", "2.x", "-2.3", "+2.3", " 2.3", "PRIVATE",
+        ] {
             assert!(text.parse::<Version>().is_err(), "{text:?}");
         }
     }
