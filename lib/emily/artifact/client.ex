@@ -25,15 +25,20 @@ defmodule Emily.Artifact.Client do
   @spec with_client(Settings.t(), keyword(), (t() -> result)) :: result when result: var
   def with_client(%Settings{} = settings, options \\ [], function) do
     {:ok, _started} = Application.ensure_all_started([:inets, :ssl])
-    {:ok, profile} = :inets.start(:httpc, [profile: :emily_installer], :stand_alone)
+    {:ok, profile} = :inets.start(:httpc, [profile: profile_name()], :stand_alone)
 
     try do
       :ok = :httpc.set_options(profile_options(settings), profile)
       function.(struct!(%__MODULE__{profile: profile, settings: settings}, options))
     after
+      # It is linked to its starter, whom its end should not take along.
+      Process.unlink(profile)
       :inets.stop(:stand_alone, profile)
     end
   end
+
+  # Each client's table bears its profile's name. One atom an install is no leak worth a registry.
+  defp profile_name, do: :"emily_installer_#{System.unique_integer([:positive])}"
 
   # inet6fb4: a machine with only one of the two address families finds its way.
   defp profile_options(settings) do
@@ -90,8 +95,9 @@ defmodule Emily.Artifact.Client do
     with {:ok, authorities} <- authorities(settings.cacerts_path, url) do
       check = [match_fun: :public_key.pkix_verify_hostname_match_fun(:https)]
 
-      {:ok,
-       [ssl: [verify: :verify_peer, depth: 10, customize_hostname_check: check] ++ authorities]}
+      # What goes wrong comes back as an error, so the log need not say it too.
+      verification = [verify: :verify_peer, customize_hostname_check: check, log_level: :none]
+      {:ok, [ssl: verification ++ authorities]}
     end
   end
 

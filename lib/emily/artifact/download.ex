@@ -61,7 +61,9 @@ defmodule Emily.Artifact.Download do
       }
 
       try do
-        repeat(download, restart(partial), &fetch(download.client, &1))
+        with {:ok, partial} <- restart(partial) do
+          repeat(download, partial, &fetch(download.client, &1))
+        end
       after
         :file.close(io)
       end
@@ -78,7 +80,15 @@ defmodule Emily.Artifact.Download do
     end
   end
 
-  defp restart(partial), do: %{partial | hash: :crypto.hash_init(:sha256), size: 0}
+  # The file is emptied along with the digest: the two must never speak of different bytes.
+  defp restart(%{io: io} = partial) do
+    with {:ok, 0} <- :file.position(io, 0),
+         :ok <- :file.truncate(io) do
+      {:ok, %{partial | hash: :crypto.hash_init(:sha256), size: 0}}
+    else
+      {:error, reason} -> unwritable(partial, reason)
+    end
+  end
 
   defp fetch(client, before) do
     sink = %{start: &start/2, chunk: &chunk/2}
@@ -92,7 +102,10 @@ defmodule Emily.Artifact.Download do
 
       # The file changed, or the range was not to the server's liking: all of it, then.
       {:error, %HttpError{reason: {:status, 416}}, partial} when partial.size > 0 ->
-        fetch(client, restart(partial))
+        case restart(partial) do
+          {:ok, partial} -> fetch(client, partial)
+          {:error, error} -> {:error, error, partial}
+        end
 
       {:error, error, partial} ->
         broken(before, partial, error)
@@ -137,16 +150,7 @@ defmodule Emily.Artifact.Download do
         {:ok, partial}
 
       nil ->
-        with :ok <- truncate(partial), do: {:ok, restart(partial)}
-    end
-  end
-
-  defp truncate(%{io: io} = partial) do
-    with {:ok, 0} <- :file.position(io, 0),
-         :ok <- :file.truncate(io) do
-      :ok
-    else
-      {:error, reason} -> unwritable(partial, reason)
+        restart(partial)
     end
   end
 

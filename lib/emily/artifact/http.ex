@@ -9,7 +9,7 @@ defmodule Emily.Artifact.Http do
 
   @max_redirects 8
   # A packet's worth at a time would spend the download in message passing.
-  @socket_buffer 1_048_576
+  @socket_buffer 262_144
 
   @typedoc "The headers of an answer, by lower-case name."
   @type headers :: %{String.t() => String.t()}
@@ -78,6 +78,8 @@ defmodule Emily.Artifact.Http do
 
   defp start(client, url, headers, options) do
     agent = {~c"user-agent", ~c"emily/#{Emily.Artifact.Targets.version()}"}
+    # A connection each: one that is kept may be closed by the server just as it is used again.
+    close = {~c"connection", ~c"close"}
 
     headers =
       for {name, value} <- headers, do: {String.to_charlist(name), String.to_charlist(value)}
@@ -86,7 +88,7 @@ defmodule Emily.Artifact.Http do
 
     :httpc.request(
       :get,
-      {String.to_charlist(url), [agent | headers]},
+      {String.to_charlist(url), [agent, close | headers]},
       options,
       [sync: false, stream: {:self, :once}, body_format: :binary, socket_opts: buffers],
       client.profile
@@ -197,7 +199,10 @@ defmodule Emily.Artifact.Http do
 
   defp failure(url, {:tls_alert, {_kind, text}}), do: untrusted(url, text)
   defp failure(url, {:options, reason}), do: untrusted(url, inspect(reason))
-  defp failure(url, :socket_closed_remotely), do: failure(url, :closed)
+
+  defp failure(url, closed) when closed in [:socket_closed_remotely, :server_closed],
+    do: failure(url, :closed)
+
   defp failure(url, {:shutdown, reason}), do: failure(url, reason)
   defp failure(url, {:could_not_parse_as_http, _bytes}), do: failure(url, :unreadable)
   defp failure(url, reason), do: %HttpError{url: shown(url), reason: reason}

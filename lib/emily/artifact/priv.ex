@@ -90,12 +90,21 @@ defmodule Emily.Artifact.Priv do
     end
   end
 
-  # Another process may be settling too: what it moved is moved.
+  # Another process may be settling too: what it moved is moved. Between two links to one file,
+  # which is what installing the same again comes to, a rename does nothing: hence the removal.
   defp exchange(next, priv, name, step) do
-    case File.rename(Path.join(next, name), Path.join(priv, name)) do
-      :ok -> step.({:placed, name}) |> done()
-      {:error, :enoent} -> :ok
-      error -> moved(error, Path.join(priv, name))
+    source = Path.join(next, name)
+
+    case File.rename(source, Path.join(priv, name)) do
+      :ok ->
+        File.rm(source)
+        step.({:placed, name}) |> done()
+
+      {:error, :enoent} ->
+        :ok
+
+      error ->
+        moved(error, Path.join(priv, name))
     end
   end
 

@@ -1,0 +1,344 @@
+defmodule Emily.Artifact.DownloadTest do
+  use Emily.Test.InstallCase, async: true
+
+  alias Emily.Artifact
+  alias Emily.Artifact.{CertificateError, Download, HttpError, RedirectError, UnavailableError}
+  alias Emily.Test.Certificates
+
+  defp asset(context), do: context.artifact.asset
+  defp size(context), do: byte_size(context.release[asset(context)])
+
+  defp ranges(context) do
+    for {name, headers} <- HttpServer.requests(context.server),
+        name == asset(context),
+        do: headers["range"]
+  end
+
+  describe "a passing failure" do
+    test "is repeated with a doubling delay, and said", context do
+      script(context, %{asset(context) => [{:status, 500}, {:status, 502}, {:status, 429}]})
+      assert {:ok, _manifest} = install(context)
+      assert installed(context) == context.files
+      assert delays() == [1_000, 2_000, 4_000]
+      url = context.server.url <> asset(context)
+
+      assert said(:info) == [
+               "Downloading #{url}",
+               "#{url}: the server answered with status 500; trying again in 1.0 s, 3 attempts left",
+               "#{url}: the server answered with status 502; trying again in 2.0 s, 2 attempts left",
+               "#{url}: the server answered with status 429; trying again in 4.0 s, 1 attempt left"
+             ]
+    end
+
+    test "is given up after four attempts", context do
+      script(context, %{asset(context) => {:status, 500}})
+      error = refused(context, HttpError)
+
+      assert Exception.message(error) == """
+             could not download a file of Emily's release: the server answered with status 500
+
+               url       #{context.server.url}#{asset(context)}
+               attempts  4
+
+             Check the network, HTTPS_PROXY and EMILY_RELEASE_URL, and run `mix compile`.\
+             """
+    end
+
+    test "waits as long as the server asks, within reason", context do
+      script(context, %{
+        asset(context) => [
+          {:status, 429, [{"retry-after", "7"}]},
+          {:status, 429, [{"retry-after", "86400"}]},
+          {:status, 429, [{"retry-after", "Wed, 21 Oct 2015 07:28:00 GMT"}]}
+        ]
+      })
+
+      assert {:ok, _manifest} = install(context)
+      assert delays() == [7_000, 60_000, 4_000]
+    end
+
+    test "of the checksum's server is repeated too", context do
+      script(context, %{Artifact.sidecar(context.artifact) => [{:status, 408}, {:reset, 10}]})
+      assert {:ok, _manifest} = install(context)
+      assert delays() == [1_000, 2_000]
+    end
+
+    test "is a server that says nothing", context do
+      script(context, %{asset(context) => [{:silent}]})
+      assert {:ok, _manifest} = install(context, client: [idle_ms: 50])
+      assert [_downloading, again] = said(:info)
+      assert again =~ "the server did not answer in time; trying again in 1.0 s"
+    end
+
+    test "is not a refusal", context do
+      script(context, %{asset(context) => {:status, 403}})
+      assert refused(context, HttpError).reason == {:status, 403}
+      assert delays() == []
+    end
+  end
+
+  describe "a connection that breaks" do
+    # Larger than what a client may lose because it came in one packet with the headers.
+    setup context do
+      files = Map.put(context.files, "libmlx.so", :crypto.strong_rand_bytes(3_000_000))
+      archive = ReleaseFactory.archive(context.artifact, files)
+      release = ReleaseFactory.publish(context.artifact, archive, context.key)
+      HttpServer.serve(context.server, release)
+      %{files: files, release: release}
+    end
+
+    test "is resumed where it broke, by reset or by close", context do
+      script(context, %{asset(context) => [{:reset, 0}, {:cut, 700_000}, {:cut, 300_000}]})
+      assert {:ok, _manifest} = install(context)
+      assert installed(context) == context.files
+      assert [nil, nil, "bytes=700000-", "bytes=1000000-"] = ranges(context)
+      assert delays() == [1_000, 2_000, 4_000]
+    end
+
+    test "in the middle of a large file gives the attempts back", context do
+      files = Map.put(context.files, "libmlx.so", :crypto.strong_rand_bytes(8_000_000))
+      archive = ReleaseFactory.archive(context.artifact, files)
+      piece = {:cut, 1_500_000}
+      republish(context, archive, %{asset(context) => List.duplicate(piece, 5)})
+      assert {:ok, _manifest} = install(context)
+      assert installed(context) == files
+      assert delays() == [1_000, 1_000, 1_000, 1_000, 1_000]
+      assert List.last(ranges(context)) == "bytes=7500000-"
+    end
+
+    test "is started anew by a server that knows no ranges", context do
+      script(context, %{asset(context) => [{:cut, 700_000}, {:whole}]})
+      assert {:ok, _manifest} = install(context)
+      assert installed(context) == context.files
+      assert ranges(context) == [nil, "bytes=700000-"]
+    end
+
+    test "is started anew when the range is refused", context do
+      script(context, %{asset(context) => [{:cut, 700_000}, {:status, 416}]})
+      assert {:ok, _manifest} = install(context)
+      assert installed(context) == context.files
+      assert ranges(context) == [nil, "bytes=700000-", nil]
+    end
+
+    test "is not resumed from elsewhere than asked", context do
+      script(context, %{asset(context) => [{:cut, 700_000}, {:shifted, 5}]})
+      error = refused(context, HttpError)
+      assert {error.expected, error.actual} == {"bytes from 700000", "bytes from 700005"}
+    end
+
+    test "asks for the rest of the same file only", context do
+      script(context, %{asset(context) => [{:cut, 700_000}]})
+      assert {:ok, _manifest} = install(context)
+
+      [{_name, first}, {_again, second}] =
+        for {name, _} = asked <- HttpServer.requests(context.server),
+            name == asset(context),
+            do: asked
+
+      assert first["if-range"] == nil
+      assert second["if-range"] =~ ~r/\A"\d+"\z/
+    end
+
+    test "time after time is given up", context do
+      script(context, %{asset(context) => {:cut, 10}})
+      error = refused(context, HttpError)
+      assert {error.reason, error.attempts} == {:closed, 4}
+    end
+  end
+
+  describe "a file that is not there" do
+    test "is an error that lists what is", context do
+      script(context, %{Artifact.sidecar(context.artifact) => {:status, 404}})
+      error = refused(context, UnavailableError)
+
+      assert Exception.message(error) == """
+             could not download Emily's native library: it is not published at this address
+
+               url       #{context.server.url}#{Artifact.sidecar(context.artifact)}
+               variant   cpu
+               target    linux-x86_64
+               existing  linux-arm64: cpu
+                         linux-x86_64: cpu, cuda12, cuda13
+                         macos-arm64: aot, jit
+
+             Choose one with `config :emily, variant: …` or EMILY_VARIANT, or build it: `cargo xtask nif` in a checkout of https://github.com/ausimian/emily.\
+             """
+    end
+
+    test "may be the archive alone", context do
+      script(context, %{asset(context) => {:status, 404}})
+      assert refused(context, UnavailableError).url == context.server.url <> asset(context)
+    end
+  end
+
+  describe "redirects" do
+    test "are followed, relative ones too", context do
+      {name, release} = {asset(context), context.release}
+      other = HttpServer.start(%{"elsewhere/#{name}" => release[name]})
+
+      script(context, %{
+        name => [{:redirect, "/hop/#{name}"}],
+        "hop/#{name}" => {:redirect, "#{other.url}elsewhere/#{name}"}
+      })
+
+      assert {:ok, _manifest} = install(context)
+      assert installed(context) == context.files
+      assert HttpServer.count(other, "elsewhere/#{name}") == 1
+    end
+
+    test "in a circle are an error that shows it", context do
+      name = asset(context)
+      script(context, %{name => {:redirect, "/b"}, "b" => {:redirect, "/" <> name}})
+      error = refused(context, RedirectError)
+
+      assert Exception.message(error) == """
+             could not download a file of Emily's release: the server redirects in a circle
+
+               url        #{context.server.url}#{name}
+               redirects  #{context.server.url}b
+                          #{context.server.url}#{name}
+
+             Check EMILY_RELEASE_URL, open the address in a browser, and run `mix compile`.\
+             """
+    end
+
+    test "without an end are an error", context do
+      hops = for n <- 1..20, into: %{}, do: {"hop#{n}", {:redirect, "/hop#{n + 1}"}}
+      script(context, Map.put(hops, asset(context), {:redirect, "/hop1"}))
+      error = refused(context, RedirectError)
+      assert {error.reason, length(error.chain)} == {:too_many, 10}
+    end
+
+    test "to nowhere are an error", context do
+      script(context, %{asset(context) => {:status, 302}})
+      assert refused(context, RedirectError).reason == :no_location
+    end
+  end
+
+  describe "https" do
+    setup context do
+      certificates = Certificates.new()
+      authority = Path.join(context.dir, "authority.pem")
+      File.write!(authority, certificates.authority)
+      server = HttpServer.start(context.release, %{}, tls: certificates.server)
+      %{https: server, trusting: %{"HEX_CACERTS_PATH" => authority}}
+    end
+
+    test "with a trusted authority installs", context do
+      assert {:ok, _manifest} =
+               install(context, url: context.https.url, environment: context.trusting)
+
+      assert installed(context) == context.files
+    end
+
+    test "resumes too", context do
+      HttpServer.serve(context.https, context.release, %{asset(context) => [{:cut, 200}]})
+
+      assert {:ok, _manifest} =
+               install(context, url: context.https.url, environment: context.trusting)
+
+      assert HttpServer.count(context.https, asset(context)) == 2
+    end
+
+    test "with an unknown authority is refused", context do
+      error = refused(context, CertificateError, url: context.https.url)
+      message = Exception.message(error)
+
+      assert message =~ """
+             could not trust the server of Emily's release
+
+               url       #{context.https.url}#{Artifact.sidecar(context.artifact)}
+               expected  a certificate by a known authority, for this host
+             """
+
+      assert error.actual =~ "Unknown CA"
+
+      assert message =~
+               "\n\nIf a proxy of your own signs for it, set HEX_CACERTS_PATH to its authority's PEM file and run `mix compile`."
+    end
+
+    test "for another host is refused", context do
+      url = String.replace(context.https.url, "localhost", "127.0.0.1")
+      error = refused(context, CertificateError, url: url, environment: context.trusting)
+      assert error.actual =~ ~r/handshake|hostname/i
+    end
+
+    test "with an authority's file that is not there is refused", context do
+      missing = Path.join(context.dir, "missing.pem")
+      environment = %{"HEX_CACERTS_PATH" => missing}
+      error = refused(context, CertificateError, url: context.https.url, environment: environment)
+      assert {error.path, error.actual} == {missing, "HEX_CACERTS_PATH is no file"}
+    end
+
+    test "does not follow to http", context do
+      location = context.server.url <> asset(context)
+      HttpServer.serve(context.https, context.release, %{asset(context) => {:redirect, location}})
+
+      error =
+        refused(context, RedirectError, url: context.https.url, environment: context.trusting)
+
+      assert Exception.message(error) =~
+               "could not download a file of Emily's release: the server redirects from https to an unencrypted address"
+
+      assert List.last(error.chain) == location
+    end
+
+    test "is not where a verified cache stands in for a server without a certificate", context do
+      assert {:ok, _manifest} = install(context)
+      assert {:error, %CertificateError{}} = install(context, url: context.https.url)
+    end
+  end
+
+  describe "proxies" do
+    test "are used for http, with their password, but not for excluded hosts", context do
+      proxy = HttpServer.start(context.release)
+      environment = %{"HTTP_PROXY" => "http://me:a%20word@localhost:#{proxy.port}"}
+      url = "http://release.example/"
+
+      assert {:ok, _manifest} = install(context, url: url, environment: environment)
+      [{_name, headers} | _rest] = HttpServer.requests(proxy)
+      assert headers["host"] == "release.example"
+      assert headers["proxy-authorization"] == "Basic " <> Base.encode64("me:a word")
+
+      excluded = Map.put(environment, "NO_PROXY", "other.example, localhost")
+      asked = length(HttpServer.requests(proxy))
+      assert {:ok, _manifest} = install(context, environment: excluded)
+      assert length(HttpServer.requests(proxy)) == asked
+    end
+
+    test "of a form that says no host are refused", context do
+      assert_raise ArgumentError,
+                   ~s(expected HTTP_PROXY and HTTPS_PROXY to be the address of a proxy, got: "http://"),
+                   fn -> install(context, environment: %{"HTTP_PROXY" => "http://"}) end
+    end
+  end
+
+  describe "limits" do
+    test "a file that promises too much is refused before it is read", context do
+      error = limited(context, :ok, size(context) - 1)
+
+      assert {error.expected, error.actual} ==
+               {"at most #{size(context) - 1} bytes", "#{size(context)} bytes"}
+    end
+
+    test "a file that promises nothing is cut off", context do
+      error = limited(context, {:endless}, 100_000)
+      assert {error.expected, error.actual} == {"at most 100000 bytes", "more"}
+    end
+
+    defp limited(context, line, max) do
+      script(context, %{asset(context) => line})
+      path = Path.join(context.dir, "download")
+
+      Artifact.Client.with_client(Emily.Settings.load(%{}, []), fn client ->
+        url = context.server.url <> asset(context)
+
+        assert {:error, %HttpError{reason: :too_large} = error} =
+                 Download.to_file(%Download{client: client}, url, path, max)
+
+        assert File.stat!(path).size <= max
+        error
+      end)
+    end
+  end
+end
