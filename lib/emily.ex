@@ -1,0 +1,205 @@
+defmodule Emily do
+  @moduledoc """
+  Tensors on MLX: bytes in, operations, bytes out.
+
+      iex> a = Emily.from_binary(<<1.0::32-float-native, 2.0::32-float-native>>, [2], {:f, 32})
+      iex> sum = Emily.op(:add, [a, a])
+      iex> Emily.to_binary(sum)
+      <<2.0::32-float-native, 4.0::32-float-native>>
+
+  A tensor is lazy: `op/3` only notes what is to be computed, and `to_binary/1` or `eval/1` computes
+  it, on a thread of Emily's own. Schedulers never wait for MLX. Tensors can be sent to other
+  processes and are freed when no process holds them.
+
+  Types are Nx's: `{:u | :s, 8 | 16 | 32 | 64}`, `{:f, 16 | 32 | 64}`, `{:bf, 16}` and `{:c, 64}`.
+  Operations and their attributes are named as in Nx and mean exactly what they mean there.
+  """
+
+  alias Emily.Native
+  alias Emily.Native.DefaultStream
+
+  # A larger copy takes longer than a scheduler should be held.
+  @large_bytes 1_048_576
+
+  @typedoc "A tensor: a reference to memory or to a computation of MLX's."
+  @opaque t :: reference()
+
+  @typedoc "An element type as Nx writes it, such as `{:f, 32}`."
+  @type dtype :: {:u | :s | :f | :bf | :c, pos_integer()}
+
+  @typedoc "The size of each axis."
+  @type shape :: [non_neg_integer()]
+
+  @doc """
+  Makes a tensor from a copy of `binary`.
+
+  The elements are in row-major order and in the host's byte order, as in `Nx.from_binary/2`.
+
+  Raises `ArgumentError` if the size of `binary` is not what `shape` and `dtype` ask for.
+
+  ## Examples
+
+      iex> t = Emily.from_binary(<<1, 2, 3, 4, 5, 6>>, [2, 3], {:u, 8})
+      iex> {Emily.shape(t), Emily.dtype(t)}
+      {[2, 3], {:u, 8}}
+
+      iex> Emily.from_binary(<<1, 2, 3>>, [2], {:u, 8})
+      ** (ArgumentError) expected :binary to be 2 bytes for u8[2], got: 3 bytes
+  """
+  @spec from_binary(binary(), shape(), dtype()) :: t()
+  def from_binary(binary, shape, dtype) when is_binary(binary) do
+    if byte_size(binary) > @large_bytes,
+      do: Native.from_large_binary(DefaultStream.get(), binary, shape, dtype),
+      else: Native.from_binary(DefaultStream.get(), binary, shape, dtype)
+  end
+
+  def from_binary(other, _shape, _dtype) do
+    raise ArgumentError, "expected :binary to be a binary, got: #{inspect(other)}"
+  end
+
+  @doc """
+  Returns the elements of `tensor` as a binary, computing them first if need be.
+
+  The elements are in row-major order and in the host's byte order. Nothing is copied when they
+  already lie that way: the binary is MLX's own memory, and keeps it alive.
+
+  Raises `Emily.Error` if MLX cannot compute the tensor.
+  """
+  @spec to_binary(t()) :: binary()
+  def to_binary(tensor) do
+    reference = make_ref()
+
+    case Native.read(tensor, reference) do
+      {:ok, binary} -> binary
+      :pending -> await(reference)
+    end
+  end
+
+  @doc """
+  Returns the size of each axis of `tensor`, without computing it.
+  """
+  @spec shape(t()) :: shape()
+  def shape(tensor), do: tensor |> Native.tensor_type() |> elem(1)
+
+  @doc """
+  Returns the element type of `tensor`, without computing it.
+  """
+  @spec dtype(t()) :: dtype()
+  def dtype(tensor), do: tensor |> Native.tensor_type() |> elem(0)
+
+  @doc """
+  Computes `tensor` and everything that it depends on, and waits until that is done.
+
+  Raises `Emily.Error` if MLX fails.
+  """
+  @spec eval(t()) :: :ok
+  def eval(tensor) do
+    reference = make_ref()
+
+    case Native.eval(tensor, reference) do
+      :ok -> :ok
+      :pending -> await(reference)
+    end
+  end
+
+  @doc """
+  Applies the operation `name` to `inputs`; the result is computed when it is needed.
+
+  `name` is the operation's name in Nx. Inputs of different types are merged, and shapes broadcast,
+  as there.
+
+  ## Options
+
+    * `:type` and `:shape` - what the result is to have. Operations whose inputs do not tell it need
+      them: `:constant`, `:iota` and `:eye` both, `:as_type` the type, `:reshape`, `:squeeze` and
+      `:broadcast` the shape. For others they are checked.
+
+  All other options are the operation's attributes:
+
+  | operations | attributes |
+  | --- | --- |
+  | `:constant` | `value` (a number, `:nan`, `:infinity`, `:neg_infinity` or `{real, imaginary}`) |
+  | `:iota` | `axis` (`nil` counts in row-major order) |
+  | `:broadcast` | `axes`: input axis `i` becomes axis `axes[i]` of the result |
+  | `:transpose`, `:reverse` | `axes` |
+  | `:slice` | `starts`, `lengths`, `strides` |
+  | `:concatenate`, `:stack` | `axis` |
+  | `:sum`, `:product`, `:reduce_max`, `:reduce_min`, `:all`, `:any` | `axes` (`nil` for all), `keep_axes` |
+  | `:argmax`, `:argmin` | `axis` (`nil` for all), `keep_axis`, `tie_break` (`:low` or `:high`) |
+  | `:dot` | `contract_a`, `batch_a`, `contract_b`, `batch_b` |
+  | `:sort`, `:argsort` | `axis`, `direction` (`:asc` or `:desc`) |
+
+  `axes`, `axis`, `keep_axes`, `keep_axis`, `tie_break`, `direction`, `batch_a` and `batch_b` have
+  Nx's defaults where Nx has one.
+
+  Raises `ArgumentError` if the operation is unknown or its inputs or attributes do not fit.
+
+  ## Examples
+
+      iex> t = Emily.from_binary(<<1, 2, 3, 4, 5, 6>>, [2, 3], {:u, 8})
+      iex> Emily.to_binary(Emily.op(:reduce_max, [t], axes: [1]))
+      <<3, 6>>
+
+      iex> row = Emily.op(:iota, [], type: {:u, 8}, shape: [3])
+      iex> Emily.to_binary(row)
+      <<0, 1, 2>>
+
+      iex> Emily.op(:frobnicate, [])
+      ** (ArgumentError) expected an operation that Emily has, with its attributes, got: :frobnicate
+  """
+  @spec op(atom(), [t()], keyword()) :: t()
+  def op(name, inputs, options \\ []) when is_list(options) do
+    {out, attributes} = Keyword.split(options, [:type, :shape])
+    Native.op(DefaultStream.get(), operation(name, attributes), output(inputs, out), inputs)
+  end
+
+  defp await(reference) do
+    receive do
+      {^reference, {:ok, result}} -> result
+      {^reference, {:error, exception}} -> raise exception
+    end
+  end
+
+  # Operations with attributes, and Nx's defaults of these.
+  @reduction [axes: nil, keep_axes: false]
+  @extreme [axis: nil, keep_axis: false, tie_break: :low]
+  @order [axis: 0, direction: :asc]
+  @defaults %{
+    constant: [],
+    iota: [axis: nil],
+    broadcast: [],
+    transpose: [],
+    reverse: [],
+    slice: [],
+    concatenate: [axis: 0],
+    stack: [axis: 0],
+    sum: @reduction,
+    product: @reduction,
+    reduce_max: @reduction,
+    reduce_min: @reduction,
+    all: @reduction,
+    any: @reduction,
+    argmax: @extreme,
+    argmin: @extreme,
+    dot: [batch_a: [], batch_b: []],
+    sort: @order,
+    argsort: @order
+  }
+
+  defp operation(name, attributes) do
+    case @defaults do
+      %{^name => defaults} -> {name, Map.new(Keyword.merge(defaults, attributes))}
+      _ when attributes == [] -> name
+      _ -> {name, Map.new(attributes)}
+    end
+  end
+
+  defp output(_inputs, []), do: nil
+
+  defp output(inputs, out) do
+    like = List.first(inputs)
+
+    {Keyword.get_lazy(out, :type, fn -> like && dtype(like) end),
+     Keyword.get_lazy(out, :shape, fn -> like && shape(like) end)}
+  end
+end

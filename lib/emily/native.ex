@@ -1,0 +1,88 @@
+defmodule Emily.Native do
+  @moduledoc false
+  # The functions of libemily, one stub each. Nothing but `Emily` and `Emily.Native.*` calls them.
+  #
+  # The library is missing where Emily is not installed yet, and the doctor must still run there:
+  # loading this module never fails, and each stub says why the library did not load.
+
+  @on_load :load
+
+  @doc false
+  def load do
+    # The folder of this module, not the code server's: that one may be waiting for us.
+    priv = __MODULE__ |> :code.which() |> priv()
+
+    case :erlang.load_nif(String.to_charlist(Path.join(priv, "libemily")), 0) do
+      :ok -> :persistent_term.erase({__MODULE__, :load_error})
+      {:error, {_kind, text}} -> :persistent_term.put({__MODULE__, :load_error}, to_string(text))
+    end
+
+    :ok
+  end
+
+  defp priv(beam) when is_list(beam),
+    do: beam |> Path.dirname() |> Path.join("../priv") |> Path.expand()
+
+  defp priv(_not_on_disk), do: :emily |> :code.priv_dir() |> to_string()
+
+  @doc """
+  Why the library did not load; `nil` if it did.
+  """
+  @spec load_error() :: String.t() | nil
+  def load_error, do: :persistent_term.get({__MODULE__, :load_error}, nil)
+
+  @doc """
+  The library's version, MLX's version, the NIF version it asks for, and the devices it found.
+  """
+  @spec info() ::
+          {:ok, %{version: String.t(), mlx: String.t(), nif: String.t(), devices: [:cpu | :gpu]}}
+          | {:error, String.t()}
+  def info, do: not_loaded()
+
+  @doc "A new stream on `:cpu` or `:gpu`."
+  @spec stream_new(:cpu | :gpu) :: reference()
+  def stream_new(_device), do: not_loaded()
+
+  @doc "A tensor with a copy of a binary that is small enough to copy on a scheduler."
+  @spec from_binary(reference(), binary(), Emily.shape(), Emily.dtype()) :: Emily.t()
+  def from_binary(_stream, _binary, _shape, _dtype), do: not_loaded()
+
+  @doc "A tensor with a copy of a large binary, made on a dirty scheduler."
+  @spec from_large_binary(reference(), binary(), Emily.shape(), Emily.dtype()) :: Emily.t()
+  def from_large_binary(_stream, _binary, _shape, _dtype), do: not_loaded()
+
+  @doc """
+  Adds an operation to the lazy graph.
+
+  `operation` is `name` or `{name, attributes}`; `out` is `{dtype, shape}`, or `nil` where the inputs
+  tell it.
+  """
+  @spec op(reference(), atom() | {atom(), map()}, {Emily.dtype(), Emily.shape()} | nil, [
+          Emily.t()
+        ]) ::
+          Emily.t()
+  def op(_stream, _operation, _out, _inputs), do: not_loaded()
+
+  @doc "The element type and the shape."
+  @spec tensor_type(Emily.t()) :: {Emily.dtype(), Emily.shape()}
+  def tensor_type(_tensor), do: not_loaded()
+
+  @doc "`:ok` if computed; else `:pending`, and `{reference, {:ok, :ok} | {:error, exception}}` follows."
+  @spec eval(Emily.t(), reference()) :: :ok | :pending
+  def eval(_tensor, _reference), do: not_loaded()
+
+  @doc "The bytes if they can be read in place; else `:pending`, and `{reference, answer}` follows."
+  @spec read(Emily.t(), reference()) :: {:ok, binary()} | :pending
+  def read(_tensor, _reference), do: not_loaded()
+
+  # Spelled so that the compiler does not conclude that every caller fails.
+  defp not_loaded do
+    :erlang.nif_error(%Emily.Error{
+      reason: """
+      the native library of Emily is not loaded
+        error: #{load_error()}
+      Run `mix emily.doctor` to see what is missing.\
+      """
+    })
+  end
+end

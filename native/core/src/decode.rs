@@ -1,0 +1,103 @@
+//! How types, shapes and numbers look to the BEAM.
+
+use rustler::{Atom, Decoder, Encoder, Env, Error, NifResult, Term};
+
+use crate::{NonFinite, Number, Shape, TensorType, Type};
+
+mod atoms {
+    rustler::atoms! { u, s, f, bf, c, nan, infinity, neg_infinity }
+}
+
+/// `{:f, 32}`
+impl<'a> Decoder<'a> for Type {
+    fn decode(term: Term<'a>) -> NifResult<Self> {
+        let (kind, bits): (Atom, u64) = term.decode()?;
+        Self::ALL
+            .into_iter()
+            .find(|ty| ty.bits() == bits && kind_atom(*ty) == kind)
+            .ok_or(Error::BadArg)
+    }
+}
+
+impl Encoder for Type {
+    fn encode<'a>(&self, env: Env<'a>) -> Term<'a> {
+        (kind_atom(*self), self.bits()).encode(env)
+    }
+}
+
+fn kind_atom(ty: Type) -> Atom {
+    match ty.nx().0 {
+        "u" => atoms::u(),
+        "s" => atoms::s(),
+        "f" => atoms::f(),
+        "bf" => atoms::bf(),
+        _ => atoms::c(),
+    }
+}
+
+/// A list of sizes.
+impl<'a> Decoder<'a> for Shape {
+    fn decode(term: Term<'a>) -> NifResult<Self> {
+        let dims: Vec<i64> = term.decode()?;
+        Self::new(&dims).map_err(|error| Error::Term(Box::new(error.to_string())))
+    }
+}
+
+impl Encoder for Shape {
+    fn encode<'a>(&self, env: Env<'a>) -> Term<'a> {
+        self.dims().encode(env)
+    }
+}
+
+/// `{{:f, 32}, [2, 3]}`
+impl<'a> Decoder<'a> for TensorType {
+    fn decode(term: Term<'a>) -> NifResult<Self> {
+        let (ty, shape) = term.decode()?;
+        Ok(Self { ty, shape })
+    }
+}
+
+/// An integer, a float, `:nan`, `:infinity`, `:neg_infinity`, or `{real, imaginary}` of such.
+impl<'a> Decoder<'a> for Number {
+    fn decode(term: Term<'a>) -> NifResult<Self> {
+        if let Ok(value) = term.decode::<i64>() {
+            return Ok(Self::Integer(value.into()));
+        }
+        if let Ok(value) = term.decode::<u64>() {
+            return Ok(Self::Integer(value.into()));
+        }
+        if let Ok((real, imaginary)) = term.decode::<(Self, Self)>() {
+            return Ok(Self::Complex(real.real(), imaginary.real()));
+        }
+        float(term)
+    }
+}
+
+fn float(term: Term<'_>) -> NifResult<Number> {
+    if let Ok(value) = term.decode::<f64>() {
+        return Ok(Number::Float(value));
+    }
+    let atom: Atom = term.decode()?;
+    let kind = [
+        (atoms::nan(), NonFinite::Nan),
+        (atoms::infinity(), NonFinite::Infinity),
+        (atoms::neg_infinity(), NonFinite::NegInfinity),
+    ];
+    let found = kind.into_iter().find(|(name, _)| *name == atom);
+    found
+        .map(|(_, kind)| Number::NonFinite(kind))
+        .ok_or(Error::BadArg)
+}
+
+impl Encoder for Number {
+    fn encode<'a>(&self, env: Env<'a>) -> Term<'a> {
+        match *self {
+            Self::Integer(value) => value.encode(env),
+            Self::Float(value) => value.encode(env),
+            Self::NonFinite(NonFinite::Nan) => atoms::nan().encode(env),
+            Self::NonFinite(NonFinite::Infinity) => atoms::infinity().encode(env),
+            Self::NonFinite(NonFinite::NegInfinity) => atoms::neg_infinity().encode(env),
+            Self::Complex(real, imaginary) => (Self::from(real), Self::from(imaginary)).encode(env),
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! What can go wrong, and MLX's messages on their way here.
+
+use std::{
+    cell::RefCell,
+    ffi::{CStr, c_char, c_void},
+    ptr,
+};
+
+use mlx_sys as sys;
+
+use crate::{Op, TensorType};
+
+/// A call that could not be carried out. None of them leaves anything half done.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    /// The caller's arguments do not fit; the text says what was expected and what came.
+    #[error("{0}")]
+    Argument(String),
+    /// MLX refused or failed.
+    #[error("{0}")]
+    Mlx(String),
+    /// An operation failed; carries what is needed to find it.
+    #[error(
+        "{op_name} failed: {reason}\n  inputs: {inputs}\n  output: {output}\n  attributes: {attributes}\n  stream: {stream}"
+    )]
+    Operation {
+        /// Nx's name of the operation.
+        op_name: String,
+        /// MLX's message, or what did not fit.
+        reason: String,
+        /// The inputs' types and shapes.
+        inputs: String,
+        /// The output's type and shape.
+        output: String,
+        /// The operation's attributes.
+        attributes: String,
+        /// The stream it was meant for.
+        stream: String,
+    },
+    /// A stream's thread has ended, or a job on it panicked.
+    #[error("{0}")]
+    Stream(String),
+}
+
+/// The result of a call into this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    pub(crate) fn argument(text: impl Into<String>) -> Self {
+        Self::Argument(text.into())
+    }
+
+    /// Adds the operation to an error of MLX's; arguments' errors already say enough.
+    pub(crate) fn in_operation(
+        self,
+        op: &Op,
+        out: &TensorType,
+        inputs: &[TensorType],
+        stream: &str,
+    ) -> Self {
+        match self {
+            Self::Mlx(reason) => Self::Operation {
+                op_name: op.name().to_owned(),
+                reason,
+                inputs: list(inputs),
+                output: out.to_string(),
+                attributes: op.attributes(),
+                stream: stream.to_owned(),
+            },
+            other => other,
+        }
+    }
+}
+
+/// `f32[2][3], s64[4]`, or `none`.
+pub(crate) fn list(types: &[TensorType]) -> String {
+    if types.is_empty() {
+        return "none".to_owned();
+    }
+    types
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+thread_local! {
+    /// What MLX said on this thread since [`take_message`] was last called.
+    static MESSAGE: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// Replaces mlx-c's error handler, which ends the process, by one that keeps the message for the
+/// call that failed. Must run before any other call into MLX.
+pub fn install_error_handler() {
+    // SAFETY: `keep_message` is a function of the expected type that never unwinds, and there is no
+    // data to keep alive.
+    unsafe { sys::mlx_set_error_handler(Some(keep_message), ptr::null_mut(), None) };
+}
+
+unsafe extern "C" fn keep_message(message: *const c_char, _data: *mut c_void) {
+    // SAFETY: mlx-c passes a NUL-terminated string that lives until this returns.
+    let text = unsafe { CStr::from_ptr(message) }.to_string_lossy();
+    // mlx-c appends where in its own sources the exception was caught, which helps nobody.
+    let text = text.rsplit_once(" at ").map_or(&*text, |(text, _)| text);
+    MESSAGE.with_borrow_mut(|kept| *kept = Some(text.to_owned()));
+}
+
+/// The error of the MLX call that just failed on this thread.
+pub(crate) fn take_message() -> Error {
+    let message = MESSAGE.with_borrow_mut(Option::take);
+    Error::Mlx(message.unwrap_or_else(|| "MLX failed and gave no reason".to_owned()))
+}

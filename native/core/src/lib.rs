@@ -1,0 +1,32 @@
+//! What every Nx operation means on MLX, and the streams that evaluate it.
+//!
+//! [`Op`] names an operation with its attributes, [`lower`] adds it to MLX's lazy graph with Nx's
+//! exact semantics, and a [`Stream`] evaluates graphs on a thread of its own. Nothing here knows the
+//! BEAM; the NIF, program files and tests all go through the same three.
+
+mod array;
+mod error;
+mod eval;
+mod infer;
+mod lower;
+mod mlx;
+mod number;
+mod op;
+mod stream;
+mod tensor_type;
+mod types;
+
+#[cfg(feature = "rustler")]
+mod decode;
+
+pub use array::Array;
+pub use error::{Error, Result, install_error_handler};
+pub use eval::Tensor;
+pub use infer::infer;
+pub use lower::lower;
+pub use mlx::mlx_version;
+pub use number::{NonFinite, Number};
+pub use op::{Direction, Op, TieBreak};
+pub use stream::{Device, Stream};
+pub use tensor_type::{Shape, TensorType};
+pub use types::{Kind, Type};

@@ -1,0 +1,34 @@
+//! Axes as attributes, checked before anything is indexed with them.
+
+use crate::{Error, Result};
+
+/// `axes` for MLX; each must be below `rank` and appear once.
+pub(super) fn checked(axes: &[usize], rank: usize) -> Result<Vec<i32>> {
+    let distinct = axes
+        .iter()
+        .enumerate()
+        .all(|(at, axis)| !axes[..at].contains(axis));
+    if !distinct || axes.iter().any(|&axis| axis >= rank) {
+        return Err(Error::argument(format!(
+            "expected :axes to be distinct and below the rank, {rank}, got: {axes:?}"
+        )));
+    }
+    Ok(axes.iter().map(|&axis| axis as i32).collect())
+}
+
+/// `axis` for MLX; it must be below `rank`.
+pub(super) fn checked_one(axis: usize, rank: usize) -> Result<i32> {
+    if axis >= rank {
+        return Err(Error::argument(format!(
+            "expected :axis to be below the rank, {rank}, got: {axis}"
+        )));
+    }
+    Ok(axis as i32)
+}
+
+/// The axes of a tensor of `rank` that are in none of the lists, in order.
+pub(super) fn remaining(rank: usize, lists: [&[usize]; 2]) -> Vec<usize> {
+    (0..rank)
+        .filter(|axis| lists.iter().all(|list| !list.contains(axis)))
+        .collect()
+}

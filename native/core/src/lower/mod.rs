@@ -1,0 +1,132 @@
+//! An operation's meaning: the nodes that it adds to MLX's lazy graph.
+//!
+//! Each submodule holds one family of operations. Inputs come with the types Nx allows, results
+//! have exactly the type and shape of `out`; MLX's booleans never leave this module.
+
+mod axes;
+mod binary;
+mod cast;
+mod compare;
+mod creation;
+mod dot;
+mod movement;
+mod order;
+mod reduction;
+mod special;
+mod unary;
+
+use crate::{Array, Error, Op, Result, Stream, TensorType, error::list, mlx::Mlx};
+
+/// Adds `op` to MLX's lazy graph, to be computed on `stream`.
+///
+/// # Errors
+///
+/// If the number of inputs, their shapes or the attributes do not fit, or if the result would not
+/// have the type and shape of `out`.
+pub fn lower(op: &Op, out: &TensorType, inputs: &[&Array], stream: &Stream) -> Result<Array> {
+    let result = match (op.arity(), inputs.len()) {
+        (Some(expected), given) if expected != given => Err(Error::argument(format!(
+            "expected {} to take {expected} inputs, got: {given}",
+            op.name()
+        ))),
+        (None, 0) => Err(Error::argument(format!(
+            "expected {} to take at least 1 input, got: 0",
+            op.name()
+        ))),
+        _ => family(op, out, inputs, stream),
+    };
+    match result {
+        Ok(array) if array.has_type(out) => Ok(array),
+        Ok(array) => Err(Error::argument(format!(
+            "expected {} of {} to give {out}, got: {}",
+            op.name(),
+            list(&types(inputs)),
+            array.tensor_type()
+        ))),
+        Err(error) => Err(error.in_operation(op, out, &types(inputs), &stream.to_string())),
+    }
+}
+
+fn types(inputs: &[&Array]) -> Vec<TensorType> {
+    inputs.iter().map(|input| input.tensor_type()).collect()
+}
+
+fn family(op: &Op, out: &TensorType, inputs: &[&Array], stream: &Stream) -> Result<Array> {
+    let mlx: Mlx = stream.mlx();
+    match (op, inputs) {
+        (Op::Constant { value }, _) => creation::constant(mlx, *value, out),
+        (Op::Iota { axis }, _) => creation::iota(mlx, *axis, out),
+        (Op::Eye, _) => creation::eye(mlx, out),
+
+        (Op::AsType, [x]) => cast::cast(mlx, x, out.ty),
+        (Op::Reshape | Op::Squeeze, [x]) => mlx.shaped(x, &out.shape),
+        (Op::Broadcast { axes }, [x]) => movement::broadcast(mlx, x, axes, &out.shape),
+        (Op::Transpose { axes }, [x]) => movement::transpose(mlx, x, axes),
+        (Op::Reverse { axes }, [x]) => movement::reverse(mlx, x, axes),
+        (
+            Op::Slice {
+                starts,
+                lengths,
+                strides,
+            },
+            [x],
+        ) => movement::slice(mlx, x, starts, lengths, strides),
+        (Op::Concatenate { axis }, _) => movement::concatenate(mlx, inputs, *axis, out.ty),
+        (Op::Stack { axis }, _) => movement::stack(mlx, inputs, *axis, out.ty),
+
+        (Op::Select, [predicate, x, y]) => compare::select(mlx, predicate, x, y, out),
+        (Op::Clip, [x, min, max]) => compare::clip(mlx, x, min, max, out.ty),
+
+        (Op::Sum { axes, .. }, [x]) => reduction::sum(mlx, x, axes.as_deref(), out),
+        (Op::Product { axes, .. }, [x]) => reduction::product(mlx, x, axes.as_deref(), out),
+        (Op::ReduceMax { axes, .. }, [x]) => reduction::max(mlx, x, axes.as_deref(), out),
+        (Op::ReduceMin { axes, .. }, [x]) => reduction::min(mlx, x, axes.as_deref(), out),
+        (Op::All { axes, .. }, [x]) => reduction::all(mlx, x, axes.as_deref(), out),
+        (Op::Any { axes, .. }, [x]) => reduction::any(mlx, x, axes.as_deref(), out),
+        (
+            Op::Argmax {
+                axis, tie_break, ..
+            },
+            [x],
+        ) => reduction::extreme_index(mlx, x, *axis, *tie_break, Mlx::argmax, out),
+        (
+            Op::Argmin {
+                axis, tie_break, ..
+            },
+            [x],
+        ) => reduction::extreme_index(mlx, x, *axis, *tie_break, Mlx::argmin, out),
+
+        (
+            Op::Dot {
+                contract_a,
+                batch_a,
+                contract_b,
+                batch_b,
+            },
+            [a, b],
+        ) => dot::dot(
+            mlx,
+            stream.device(),
+            &dot::Side {
+                array: a,
+                contract: contract_a,
+                batch: batch_a,
+            },
+            &dot::Side {
+                array: b,
+                contract: contract_b,
+                batch: batch_b,
+            },
+            out,
+        ),
+        (Op::Sort { axis, direction }, [x]) => order::sort(mlx, x, *axis, *direction),
+        (Op::Argsort { axis, direction }, [x]) => order::argsort(mlx, x, *axis, *direction, out),
+
+        (_, [x]) => unary::unary(mlx, op, x, out),
+        (_, [x, y]) => binary::binary(mlx, op, x, y, out),
+        _ => Err(Error::argument(format!(
+            "expected {} to take other inputs",
+            op.name()
+        ))),
+    }
+}

@@ -1,0 +1,75 @@
+//! Operations that move elements and change none.
+
+use super::{axes, cast::cast};
+use crate::{Array, Error, Result, Shape, Type, mlx::Mlx};
+
+pub(super) fn broadcast(mlx: Mlx, x: &Array, axes: &[usize], shape: &Shape) -> Result<Array> {
+    axes::checked(axes, shape.rank())?;
+    let dims = x.shape();
+    if axes.len() != dims.rank() || !axes.is_sorted() {
+        return Err(Error::argument(format!(
+            "expected :axes to be one ascending axis for each of the input's {}, got: {axes:?}",
+            dims.rank()
+        )));
+    }
+    let mut expanded = vec![1; shape.rank()];
+    for (&axis, &dim) in axes.iter().zip(dims.dims()) {
+        expanded[axis] = dim;
+    }
+    mlx.broadcast_to(&mlx.shaped(x, &Shape::trusted(expanded))?, shape.dims())
+}
+
+pub(super) fn transpose(mlx: Mlx, x: &Array, axes: &[usize]) -> Result<Array> {
+    mlx.transpose(x, &axes::checked(axes, x.shape().rank())?)
+}
+
+pub(super) fn reverse(mlx: Mlx, x: &Array, axes: &[usize]) -> Result<Array> {
+    mlx.reverse(x, &axes::checked(axes, x.shape().rank())?)
+}
+
+pub(super) fn slice(
+    mlx: Mlx,
+    x: &Array,
+    starts: &[usize],
+    lengths: &[usize],
+    strides: &[usize],
+) -> Result<Array> {
+    let shape = x.shape();
+    let rank = shape.rank();
+    if [starts, lengths, strides]
+        .iter()
+        .any(|list| list.len() != rank)
+    {
+        return Err(Error::argument(format!(
+            "expected :starts, :lengths and :strides to have {rank} entries each, got: {starts:?}, {lengths:?}, {strides:?}"
+        )));
+    }
+    let (mut start, mut stop, mut stride) = (Vec::new(), Vec::new(), Vec::new());
+    for (axis, &dim) in shape.dims().iter().enumerate() {
+        let end = starts[axis].checked_add(lengths[axis]);
+        if end.is_none_or(|end| end > dim as usize) || strides[axis] == 0 {
+            return Err(Error::argument(format!(
+                "expected the slice of axis {axis} to lie within its {dim} elements with a positive stride, got: {} elements from {} by {}",
+                lengths[axis], starts[axis], strides[axis]
+            )));
+        }
+        start.push(starts[axis] as i32);
+        stop.push((starts[axis] + lengths[axis]) as i32);
+        stride.push(i32::try_from(strides[axis]).unwrap_or(i32::MAX));
+    }
+    mlx.slice(x, &start, &stop, &stride)
+}
+
+pub(super) fn concatenate(mlx: Mlx, inputs: &[&Array], axis: usize, ty: Type) -> Result<Array> {
+    let axis = axes::checked_one(axis, inputs[0].shape().rank())?;
+    mlx.concatenate(&cast_all(mlx, inputs, ty)?, axis)
+}
+
+pub(super) fn stack(mlx: Mlx, inputs: &[&Array], axis: usize, ty: Type) -> Result<Array> {
+    let axis = axes::checked_one(axis, inputs[0].shape().rank() + 1)?;
+    mlx.stack(&cast_all(mlx, inputs, ty)?, axis)
+}
+
+fn cast_all(mlx: Mlx, inputs: &[&Array], ty: Type) -> Result<Vec<Array>> {
+    inputs.iter().map(|input| cast(mlx, input, ty)).collect()
+}

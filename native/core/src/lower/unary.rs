@@ -1,0 +1,61 @@
+//! Elementwise operations on one input.
+
+use super::{cast::cast, compare::truth, special};
+use crate::{Array, Error, Kind, Op, Result, TensorType, Type, mlx::Mlx};
+
+pub(super) fn unary(mlx: Mlx, op: &Op, x: &Array, out: &TensorType) -> Result<Array> {
+    match op {
+        Op::IsNan => mlx.boolean(&mlx.is_nan(x)?),
+        Op::IsInfinity => mlx.boolean(&mlx.is_inf(x)?),
+        Op::LogicalNot => mlx.boolean(&mlx.logical_not(&truth(mlx, x)?)?),
+        Op::CountLeadingZeros => mlx.convert(&special::count_leading_zeros(mlx, x)?, out.ty),
+        Op::PopulationCount => mlx.convert(&special::population_count(mlx, x)?, out.ty),
+        Op::Abs if x.ty().kind() == Kind::Complex => mlx.abs(x),
+        Op::Real => cast(mlx, x, out.ty),
+        Op::Imag if x.ty().kind() == Kind::Complex => mlx.imag(x),
+        Op::Imag => mlx.broadcast_to(&mlx.scalar(0, out.ty)?, out.shape.dims()),
+        Op::Ceil | Op::Floor | Op::Round if x.ty().is_integer() => cast(mlx, x, out.ty),
+        _ => same_type(mlx, op, &cast(mlx, x, out.ty)?, out.ty),
+    }
+}
+
+/// Operations whose input is first given the output's type.
+fn same_type(mlx: Mlx, op: &Op, x: &Array, ty: Type) -> Result<Array> {
+    match op {
+        Op::Abs => mlx.abs(x),
+        Op::BitwiseNot => mlx.bitwise_not(x),
+        Op::Ceil => mlx.ceil(x),
+        Op::Conjugate => mlx.conjugate(x),
+        Op::Floor => mlx.floor(x),
+        Op::Negate => mlx.negative(x),
+        Op::Round => special::round(mlx, x),
+        Op::Sign => special::sign(mlx, x),
+        Op::Erfc => special::in_single(mlx, x, special::erfc),
+        Op::Cbrt => special::in_single(mlx, x, special::cbrt),
+        Op::Acos => mlx.acos(x),
+        Op::Acosh => mlx.acosh(x),
+        Op::Asin => mlx.asin(x),
+        Op::Asinh => mlx.asinh(x),
+        Op::Atan => mlx.atan(x),
+        Op::Atanh => mlx.atanh(x),
+        Op::Cos => mlx.cos(x),
+        Op::Cosh => mlx.cosh(x),
+        Op::Erf => mlx.erf(x),
+        Op::ErfInv => mlx.erf_inv(x),
+        Op::Exp => mlx.exp(x),
+        Op::Expm1 => mlx.expm1(x),
+        Op::Log => mlx.log(x),
+        Op::Log1p => mlx.log1p(x),
+        Op::Rsqrt => mlx.rsqrt(x),
+        Op::Sigmoid => mlx.sigmoid(x),
+        Op::Sin => mlx.sin(x),
+        Op::Sinh => mlx.sinh(x),
+        Op::Sqrt => mlx.sqrt(x),
+        Op::Tan => mlx.tan(x),
+        Op::Tanh => mlx.tanh(x),
+        _ => Err(Error::argument(format!(
+            "expected {} to take other inputs, got: {ty}",
+            op.name()
+        ))),
+    }
+}

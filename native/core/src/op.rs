@@ -1,0 +1,299 @@
+//! Every operation, with its attributes, as Nx names them.
+
+use serde::{Deserialize, Serialize};
+
+use crate::Number;
+
+/// An operation of Nx.
+///
+/// Shapes and types of the result are not attributes: they come with the output's
+/// [`TensorType`](crate::TensorType), as in `Nx.Backend`'s callbacks. Axes count from 0.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "rustler", derive(rustler::NifTaggedEnum))]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs, reason = "each is the function of Nx that has its name")]
+pub enum Op {
+    // Creation
+    Constant {
+        value: Number,
+    },
+    /// The index along `axis`, or in row-major order.
+    Iota {
+        axis: Option<usize>,
+    },
+    /// Ones on the diagonal of the last two axes.
+    Eye,
+
+    // Type and shape
+    AsType,
+    Reshape,
+    /// Drops axes of size 1; which ones follows from the output's shape.
+    Squeeze,
+    /// Input axis `i` becomes output axis `axes[i]`.
+    Broadcast {
+        axes: Vec<usize>,
+    },
+    Transpose {
+        axes: Vec<usize>,
+    },
+    Reverse {
+        axes: Vec<usize>,
+    },
+    Slice {
+        starts: Vec<usize>,
+        lengths: Vec<usize>,
+        strides: Vec<usize>,
+    },
+    Concatenate {
+        axis: usize,
+    },
+    Stack {
+        axis: usize,
+    },
+
+    // Elementwise, one input
+    Exp,
+    Expm1,
+    Log,
+    Log1p,
+    Sigmoid,
+    Cos,
+    Sin,
+    Tan,
+    Cosh,
+    Sinh,
+    Tanh,
+    Acos,
+    Asin,
+    Atan,
+    Acosh,
+    Asinh,
+    Atanh,
+    Sqrt,
+    Rsqrt,
+    Cbrt,
+    Erf,
+    Erfc,
+    ErfInv,
+    Abs,
+    Ceil,
+    Floor,
+    Round,
+    Negate,
+    Sign,
+    Conjugate,
+    Real,
+    Imag,
+    IsNan,
+    IsInfinity,
+    BitwiseNot,
+    CountLeadingZeros,
+    PopulationCount,
+    LogicalNot,
+
+    // Elementwise, two inputs
+    Add,
+    Subtract,
+    Multiply,
+    Pow,
+    Remainder,
+    Divide,
+    Quotient,
+    Atan2,
+    Min,
+    Max,
+    BitwiseAnd,
+    BitwiseOr,
+    BitwiseXor,
+    LeftShift,
+    RightShift,
+    Equal,
+    NotEqual,
+    Greater,
+    Less,
+    GreaterEqual,
+    LessEqual,
+    LogicalAnd,
+    LogicalOr,
+    LogicalXor,
+
+    // Elementwise, three inputs
+    /// Predicate, on true, on false.
+    Select,
+    /// Tensor, minimum, maximum.
+    Clip,
+
+    // Reductions; no axes means all of them
+    Sum {
+        axes: Option<Vec<usize>>,
+        keep_axes: bool,
+    },
+    Product {
+        axes: Option<Vec<usize>>,
+        keep_axes: bool,
+    },
+    ReduceMax {
+        axes: Option<Vec<usize>>,
+        keep_axes: bool,
+    },
+    ReduceMin {
+        axes: Option<Vec<usize>>,
+        keep_axes: bool,
+    },
+    All {
+        axes: Option<Vec<usize>>,
+        keep_axes: bool,
+    },
+    Any {
+        axes: Option<Vec<usize>>,
+        keep_axes: bool,
+    },
+    Argmax {
+        axis: Option<usize>,
+        keep_axis: bool,
+        tie_break: TieBreak,
+    },
+    Argmin {
+        axis: Option<usize>,
+        keep_axis: bool,
+        tie_break: TieBreak,
+    },
+
+    // Contraction and order
+    /// Sums products over `contract_*` for each index of `batch_*`; the output's axes are the batch
+    /// axes, then what is left of each side.
+    Dot {
+        contract_a: Vec<usize>,
+        batch_a: Vec<usize>,
+        contract_b: Vec<usize>,
+        batch_b: Vec<usize>,
+    },
+    Sort {
+        axis: usize,
+        direction: Direction,
+    },
+    /// Always stable.
+    Argsort {
+        axis: usize,
+        direction: Direction,
+    },
+}
+
+/// Which of several equal extremes counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "rustler", derive(rustler::NifUnitEnum))]
+#[serde(rename_all = "snake_case")]
+pub enum TieBreak {
+    /// The first one.
+    Low,
+    /// The last one.
+    High,
+}
+
+/// The order of a sort; NaN counts as greater than infinity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "rustler", derive(rustler::NifUnitEnum))]
+#[serde(rename_all = "snake_case")]
+pub enum Direction {
+    /// From the least to the greatest.
+    Asc,
+    /// From the greatest to the least.
+    Desc,
+}
+
+impl Op {
+    /// How many inputs it takes; none where any number from 1 will do.
+    pub const fn arity(&self) -> Option<usize> {
+        match self {
+            Self::Concatenate { .. } | Self::Stack { .. } => None,
+            Self::Constant { .. } | Self::Iota { .. } | Self::Eye => Some(0),
+            Self::Select | Self::Clip => Some(3),
+            Self::Dot { .. } => Some(2),
+            Self::Add
+            | Self::Subtract
+            | Self::Multiply
+            | Self::Pow
+            | Self::Remainder
+            | Self::Divide
+            | Self::Quotient
+            | Self::Atan2
+            | Self::Min
+            | Self::Max
+            | Self::BitwiseAnd
+            | Self::BitwiseOr
+            | Self::BitwiseXor
+            | Self::LeftShift
+            | Self::RightShift
+            | Self::Equal
+            | Self::NotEqual
+            | Self::Greater
+            | Self::Less
+            | Self::GreaterEqual
+            | Self::LessEqual
+            | Self::LogicalAnd
+            | Self::LogicalOr
+            | Self::LogicalXor => Some(2),
+            _ => Some(1),
+        }
+    }
+
+    /// Nx's name of the operation, such as `reduce_max`.
+    pub fn name(&self) -> String {
+        let shown = format!("{self:?}");
+        let variant = shown.split([' ', '{']).next().unwrap_or_default();
+        let mut name = String::new();
+        for letter in variant.chars() {
+            if letter.is_ascii_uppercase() && !name.is_empty() {
+                name.push('_');
+            }
+            name.push(letter.to_ascii_lowercase());
+        }
+        name
+    }
+
+    /// The attributes as text, or `none`.
+    pub fn attributes(&self) -> String {
+        let shown = format!("{self:?}");
+        shown.split_once(" { ").map_or_else(
+            || "none".to_owned(),
+            |(_, attributes)| attributes.trim_end_matches(" }").to_owned(),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_what_serde_and_the_beam_see() {
+        for op in [
+            Op::Add,
+            Op::IsNan,
+            Op::Log1p,
+            Op::CountLeadingZeros,
+            Op::Iota { axis: None },
+            Op::Sort {
+                axis: 0,
+                direction: Direction::Desc,
+            },
+        ] {
+            let json = serde_json::to_value(&op).unwrap();
+            let name = match &json {
+                serde_json::Value::String(name) => name.clone(),
+                other => other.as_object().unwrap().keys().next().unwrap().clone(),
+            };
+            assert_eq!(op.name(), name);
+            assert_eq!(serde_json::from_value::<Op>(json).unwrap(), op);
+        }
+        assert_eq!(
+            Op::Sum {
+                axes: Some(vec![1]),
+                keep_axes: true
+            }
+            .attributes(),
+            "axes: Some([1]), keep_axes: true"
+        );
+        assert_eq!(Op::Add.attributes(), "none");
+    }
+}

@@ -1,0 +1,232 @@
+//! Streams: a queue of MLX's, and the thread that evaluates on it.
+
+use std::{
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{Sender, channel},
+    },
+    thread,
+};
+
+use mlx_sys as sys;
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result, error::take_message, mlx::Mlx};
+
+/// A kind of processor that MLX computes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "rustler", derive(rustler::NifUnitEnum))]
+#[serde(rename_all = "snake_case")]
+pub enum Device {
+    /// The host's processor.
+    Cpu,
+    /// Metal or CUDA.
+    Gpu,
+}
+
+impl Device {
+    const fn to_mlx(self) -> sys::mlx_device_type {
+        match self {
+            Self::Cpu => sys::mlx_device_type__MLX_CPU,
+            Self::Gpu => sys::mlx_device_type__MLX_GPU,
+        }
+    }
+
+    /// The devices of this host that the MLX library was built for.
+    pub fn available() -> Vec<Self> {
+        [Self::Cpu, Self::Gpu]
+            .into_iter()
+            .filter(|device| device.is_available())
+            .collect()
+    }
+
+    fn is_available(self) -> bool {
+        let mut available = false;
+        // SAFETY: the device handle is made and freed here; `available` is writable.
+        unsafe {
+            let handle = sys::mlx_device_new_type(self.to_mlx(), 0);
+            let status = sys::mlx_device_is_available(&raw mut available, handle);
+            sys::mlx_device_free(handle);
+            status == 0 && available
+        }
+    }
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Cpu => "cpu",
+            Self::Gpu => "gpu",
+        })
+    }
+}
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// A queue of MLX's with the thread that evaluates on it.
+///
+/// Graphs may be built on a stream from any thread. Clones are the same stream; when the last one
+/// is dropped its thread waits for the next stream of the same device, because MLX never gives up
+/// the thread that it starts for each of its own streams.
+#[derive(Clone)]
+pub struct Stream(Arc<Lease>);
+
+/// A worker in use; gives it back when dropped.
+struct Lease(Option<Worker>);
+
+struct Worker {
+    device: Device,
+    mlx_stream: MlxStream,
+    jobs: Sender<Job>,
+}
+
+struct MlxStream(sys::mlx_stream);
+
+// SAFETY: the handle is a heap-allocated index and device that nothing changes after its making.
+unsafe impl Send for MlxStream {}
+// SAFETY: as above.
+unsafe impl Sync for MlxStream {}
+
+impl Drop for MlxStream {
+    fn drop(&mut self) {
+        // SAFETY: the handle is owned and not used again; MLX's own queue stays.
+        unsafe { sys::mlx_stream_free(self.0) };
+    }
+}
+
+/// Workers that no stream uses.
+static IDLE: Mutex<Vec<Worker>> = Mutex::new(Vec::new());
+
+impl Stream {
+    /// A stream on `device`.
+    ///
+    /// # Errors
+    ///
+    /// If the host has no such device, or no thread can be started.
+    pub fn new(device: Device) -> Result<Self> {
+        let mut idle = IDLE.lock().unwrap_or_else(PoisonError::into_inner);
+        let reused = idle.iter().position(|worker| worker.device == device);
+        let worker = match reused {
+            Some(index) => idle.swap_remove(index),
+            None => Worker::start(device)?,
+        };
+        Ok(Self(Arc::new(Lease(Some(worker)))))
+    }
+
+    /// Where this stream computes.
+    pub fn device(&self) -> Device {
+        self.worker().device
+    }
+
+    /// MLX's functions on this stream.
+    pub(crate) fn mlx(&self) -> Mlx {
+        Mlx::new(self.worker().mlx_stream.0)
+    }
+
+    /// Runs `job` on the stream's thread after what was submitted before it.
+    ///
+    /// # Errors
+    ///
+    /// If the thread has ended.
+    pub fn submit(&self, job: impl FnOnce() + Send + 'static) -> Result<()> {
+        self.worker()
+            .jobs
+            .send(Box::new(job))
+            .map_err(|_| Error::Stream(format!("the thread of {self} has ended")))
+    }
+
+    /// Waits until the device has done everything that was scheduled on this stream.
+    pub(crate) fn synchronize(&self) -> Result<()> {
+        // SAFETY: the handle is live. On the CPU this only enqueues a task and waits for it.
+        match unsafe { sys::mlx_synchronize(self.worker().mlx_stream.0) } {
+            0 => Ok(()),
+            _ => Err(take_message()),
+        }
+    }
+
+    #[allow(clippy::expect_used, reason = "only `Lease::drop` takes the worker")]
+    fn worker(&self) -> &Worker {
+        self.0
+            .0
+            .as_ref()
+            .expect("a lease holds its worker until it is dropped")
+    }
+}
+
+impl PartialEq for Stream {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl fmt::Display for Stream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} stream {:p}", self.device(), Arc::as_ptr(&self.0))
+    }
+}
+
+impl fmt::Debug for Stream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if let Some(worker) = self.0.take() {
+            IDLE.lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(worker);
+        }
+    }
+}
+
+impl Worker {
+    fn start(device: Device) -> Result<Self> {
+        if !device.is_available() {
+            let known: Vec<_> = Device::available()
+                .iter()
+                .map(|known| format!(":{known}"))
+                .collect();
+            return Err(Error::argument(format!(
+                "expected :device to be {} on this host, got: :{device}",
+                known.join(" or ")
+            )));
+        }
+        // A stream that MLX binds to its maker's thread could not be walked through by another
+        // stream's evaluation. This one can, as long as no two evaluations walk at once, which the
+        // lock in `eval` sees to.
+        // SAFETY: the device handle is made and freed here.
+        let mlx_stream = unsafe {
+            let handle = sys::mlx_device_new_type(device.to_mlx(), 0);
+            let stream = sys::mlx_stream_new_thread_unsafe(handle);
+            sys::mlx_device_free(handle);
+            stream
+        };
+        if mlx_stream.ctx.is_null() {
+            return Err(take_message());
+        }
+        let (jobs, queue) = channel::<Job>();
+        thread::Builder::new()
+            .name(format!("emily-{device}"))
+            .spawn(move || {
+                for job in queue {
+                    // A job answers for its own failures; what is left is a bug, which must not
+                    // end the thread that others wait for.
+                    let _ = catch_unwind(AssertUnwindSafe(job));
+                }
+            })
+            .map_err(|error| {
+                Error::Stream(format!(
+                    "could not start a thread for a {device} stream: {error}"
+                ))
+            })?;
+        Ok(Self {
+            device,
+            mlx_stream: MlxStream(mlx_stream),
+            jobs,
+        })
+    }
+}

@@ -1,0 +1,133 @@
+//! A tensor's element type and shape.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result, Type};
+
+/// The size of each axis, checked to fit MLX: each in 32 bits, the element count in 63.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(try_from = "Vec<i64>", into = "Vec<i64>")]
+pub struct Shape(Vec<i32>);
+
+impl Shape {
+    /// The shape with these axis sizes.
+    ///
+    /// # Errors
+    ///
+    /// If a size is negative or over 2^31 - 1, or if the element count overflows.
+    pub fn new(dims: &[i64]) -> Result<Self> {
+        let bad = || {
+            Error::argument(format!(
+                "expected :shape to be sizes from 0 to 2147483647 with a product below 2^60, got: {dims:?}"
+            ))
+        };
+        let sizes: Option<Vec<i32>> = dims
+            .iter()
+            .map(|&dim| i32::try_from(dim).ok().filter(|dim| *dim >= 0))
+            .collect();
+        let sizes = sizes.ok_or_else(bad)?;
+        // Leaves room for the widest element, whose byte count must fit too.
+        let count = dims
+            .iter()
+            .try_fold(1_i64, |count, &dim| count.checked_mul(dim.max(1)));
+        match count {
+            Some(count) if count < 1 << 60 => Ok(Self(sizes)),
+            _ => Err(bad()),
+        }
+    }
+
+    /// For sizes that are known to fit because an MLX array already has them.
+    pub(crate) const fn trusted(dims: Vec<i32>) -> Self {
+        Self(dims)
+    }
+
+    /// The axis sizes.
+    pub fn dims(&self) -> &[i32] {
+        &self.0
+    }
+
+    /// The number of axes.
+    pub fn rank(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The number of elements.
+    pub fn size(&self) -> usize {
+        self.0.iter().map(|&dim| dim as usize).product()
+    }
+}
+
+impl TryFrom<Vec<i64>> for Shape {
+    type Error = Error;
+
+    fn try_from(dims: Vec<i64>) -> Result<Self> {
+        Self::new(&dims)
+    }
+}
+
+impl From<Shape> for Vec<i64> {
+    fn from(shape: Shape) -> Self {
+        shape.0.into_iter().map(i64::from).collect()
+    }
+}
+
+/// What is known of a tensor before it is computed.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct TensorType {
+    /// The element type.
+    #[serde(rename = "type")]
+    pub ty: Type,
+    /// The size of each axis.
+    pub shape: Shape,
+}
+
+impl TensorType {
+    /// The size of a row-major buffer of this tensor, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.shape.size() * self.ty.bytes()
+    }
+}
+
+/// As Nx prints it: `f32[2][3]`.
+impl fmt::Display for TensorType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.ty)?;
+        self.shape.0.iter().try_for_each(|dim| write!(f, "[{dim}]"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refuses_sizes_that_mlx_cannot_hold() {
+        for dims in [
+            vec![-1],
+            vec![2, -3],
+            vec![1 << 31],
+            vec![i64::MAX],
+            vec![(1 << 31) - 1, (1 << 31) - 1],
+            vec![1 << 20, 1 << 20, 1 << 20, 1 << 20],
+            vec![0, 1 << 30, 1 << 30],
+        ] {
+            let error = Shape::new(&dims).unwrap_err().to_string();
+            assert!(error.ends_with(&format!("got: {dims:?}")), "{error}");
+        }
+    }
+
+    #[test]
+    fn counts_elements_and_bytes() {
+        let shape = Shape::new(&[2, 3]).unwrap();
+        let tensor = TensorType {
+            ty: Type::S16,
+            shape,
+        };
+        assert_eq!((tensor.shape.size(), tensor.bytes()), (6, 12));
+        assert_eq!(tensor.to_string(), "s16[2][3]");
+        assert_eq!(Shape::new(&[]).unwrap().size(), 1);
+        assert_eq!(Shape::new(&[4, 0]).unwrap().size(), 0);
+    }
+}

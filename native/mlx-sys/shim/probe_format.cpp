@@ -1,0 +1,6 @@
+#include <format>
+#include <string>
+
+std::string probe() {
+  return std::format("{}", 1);
+}

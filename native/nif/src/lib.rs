@@ -1,0 +1,21 @@
+//! libemily: `emily-core` for the BEAM.
+//!
+//! A NIF decodes, calls core and encodes. What takes long runs on a stream's own thread, which
+//! answers with a message, so no scheduler ever waits for MLX.
+
+mod info;
+mod inspect;
+mod raise;
+mod reply;
+mod stream;
+mod tensor;
+
+use rustler::{Env, Term};
+
+fn load(_env: Env<'_>, _info: Term<'_>) -> bool {
+    // Before anything else: MLX's own handler would end the VM.
+    emily_core::install_error_handler();
+    true
+}
+
+rustler::init!("Elixir.Emily.Native", load = load);

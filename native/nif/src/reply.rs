@@ -1,0 +1,44 @@
+//! Answers by message, from a stream's thread.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use emily_core::{Error, Result, Stream};
+use rustler::{Encoder, Env, NifResult, OwnedEnv, Reference, Term};
+
+use crate::raise::{Exception, failed};
+
+mod atoms {
+    rustler::atoms! { ok, error }
+}
+
+/// Runs `job` on the stream's thread and sends the caller `{reference, {:ok, term}}` or
+/// `{reference, {:error, exception}}`; `term` is what `encode` makes of the job's result.
+pub fn from_worker<T: Send + 'static>(
+    env: Env<'_>,
+    stream: &Stream,
+    reference: Reference<'_>,
+    job: impl FnOnce() -> Result<T> + Send + 'static,
+    encode: impl for<'a> FnOnce(Env<'a>, T) -> Term<'a> + Send + 'static,
+) -> NifResult<()> {
+    let caller = env.pid();
+    let mut answer = OwnedEnv::new();
+    let reference = answer.save(reference);
+    let work = move || {
+        let result = catch_unwind(AssertUnwindSafe(job)).unwrap_or_else(|panic| {
+            let text = panic
+                .downcast_ref::<String>()
+                .map_or("no message", String::as_str);
+            Err(Error::Stream(format!("a job panicked: {text}")))
+        });
+        // The caller may be gone, and then nobody needs the answer.
+        let _ = answer.send_and_clear(&caller, |env| {
+            let reference = reference.load(env);
+            let answer = match result {
+                Ok(value) => (atoms::ok(), encode(env, value)).encode(env),
+                Err(error) => (atoms::error(), Exception::from(error)).encode(env),
+            };
+            (reference, answer)
+        });
+    };
+    stream.submit(work).map_err(failed)
+}

@@ -1,0 +1,209 @@
+//! Tensors as references of the BEAM.
+
+use emily_core::{Op, Shape, Tensor, TensorType, Type};
+use rustler::{
+    Atom, Binary, Encoder, Env, Error, NifResult, Reference, Resource, ResourceArc, Term,
+    types::tuple::get_tuple,
+};
+
+use crate::{
+    inspect::inspect,
+    raise::{argument, failed},
+    reply::from_worker,
+    stream::StreamRef,
+};
+
+mod atoms {
+    rustler::atoms! { ok, pending, nil }
+}
+
+/// A tensor; a shared reference to an MLX array.
+pub struct TensorRef(Tensor);
+
+#[rustler::resource_impl]
+impl Resource for TensorRef {}
+
+/// A tensor with a copy of `binary`, on a scheduler: for copies that take well under 1 ms.
+#[rustler::nif]
+fn from_binary(
+    stream: ResourceArc<StreamRef>,
+    binary: Binary<'_>,
+    shape: Term<'_>,
+    ty: Term<'_>,
+) -> NifResult<ResourceArc<TensorRef>> {
+    copy_in(&stream, binary, shape, ty)
+}
+
+/// A tensor with a copy of `binary`, off the schedulers: for large ones.
+#[rustler::nif(schedule = "DirtyCpu")]
+fn from_large_binary(
+    stream: ResourceArc<StreamRef>,
+    binary: Binary<'_>,
+    shape: Term<'_>,
+    ty: Term<'_>,
+) -> NifResult<ResourceArc<TensorRef>> {
+    copy_in(&stream, binary, shape, ty)
+}
+
+fn copy_in(
+    stream: &StreamRef,
+    binary: Binary<'_>,
+    shape: Term<'_>,
+    ty: Term<'_>,
+) -> NifResult<ResourceArc<TensorRef>> {
+    let ty = TensorType {
+        ty: decode_type(ty)?,
+        shape: decode_shape(shape)?,
+    };
+    let tensor = Tensor::from_bytes(&stream.0, &ty, binary.as_slice()).map_err(failed)?;
+    Ok(ResourceArc::new(TensorRef(tensor)))
+}
+
+/// The result of an operation, to be computed when it is needed.
+///
+/// `op` is `:name` or `{:name, %{attribute: value}}`; `out` is `{type, shape}`, or nil where the
+/// inputs tell it.
+#[rustler::nif(name = "op")]
+fn apply<'a>(
+    env: Env<'a>,
+    stream: ResourceArc<StreamRef>,
+    op: Term<'a>,
+    out: Term<'a>,
+    inputs: Term<'a>,
+) -> NifResult<ResourceArc<TensorRef>> {
+    let op = decode_op(env, op)?;
+    let out = decode_out(out)?;
+    let inputs: Vec<ResourceArc<TensorRef>> = inputs.decode().map_err(|_| {
+        argument(format!(
+            "expected a list of tensors as inputs, got: {}",
+            inspect(inputs)
+        ))
+    })?;
+    let inputs: Vec<&Tensor> = inputs.iter().map(|input| &input.0).collect();
+    let tensor = Tensor::apply(&stream.0, &op, out.as_ref(), &inputs).map_err(failed)?;
+    Ok(ResourceArc::new(TensorRef(tensor)))
+}
+
+/// `{type, shape}`.
+#[rustler::nif]
+fn tensor_type(tensor: ResourceArc<TensorRef>) -> (Type, Shape) {
+    let TensorType { ty, shape } = tensor.0.tensor_type();
+    (ty, shape)
+}
+
+/// `:ok` if the tensor is computed already, else `:pending` and a message `{reference, {:ok, :ok}}`.
+#[rustler::nif]
+fn eval(env: Env<'_>, tensor: ResourceArc<TensorRef>, reference: Reference<'_>) -> NifResult<Atom> {
+    if tensor.0.is_ready() {
+        return Ok(atoms::ok());
+    }
+    let stream = tensor.0.stream().clone();
+    from_worker(
+        env,
+        &stream,
+        reference,
+        move || tensor.0.eval(),
+        |env, ()| atoms::ok().encode(env),
+    )?;
+    Ok(atoms::pending())
+}
+
+/// `{:ok, binary}` if the elements can be read in place, else `:pending` and a message
+/// `{reference, {:ok, binary}}`. The binary is MLX's own memory.
+#[rustler::nif]
+fn read<'a>(
+    env: Env<'a>,
+    tensor: ResourceArc<TensorRef>,
+    reference: Reference<'a>,
+) -> NifResult<Term<'a>> {
+    if tensor.0.bytes().is_some() {
+        return Ok((atoms::ok(), in_place(env, &tensor)).encode(env));
+    }
+    let stream = tensor.0.stream().clone();
+    from_worker(
+        env,
+        &stream,
+        reference,
+        move || tensor.0.readable(),
+        |env, readable| in_place(env, &ResourceArc::new(TensorRef(readable))),
+    )?;
+    Ok(atoms::pending().encode(env))
+}
+
+/// A binary over the tensor's memory, which keeps the tensor alive.
+fn in_place<'a>(env: Env<'a>, tensor: &ResourceArc<TensorRef>) -> Term<'a> {
+    tensor
+        .make_binary(env, |tensor| tensor.0.bytes().unwrap_or_default())
+        .encode(env)
+}
+
+fn decode_type(ty: Term<'_>) -> NifResult<Type> {
+    ty.decode().map_err(|_| {
+        let known: Vec<_> = Type::ALL
+            .iter()
+            .map(|ty| format!("{{:{}, {}}}", ty.nx().0, ty.nx().1))
+            .collect();
+        argument(format!(
+            "expected :type to be one of {}, got: {}",
+            known.join(", "),
+            inspect(ty)
+        ))
+    })
+}
+
+fn decode_shape(shape: Term<'_>) -> NifResult<Shape> {
+    let dims: Vec<i64> = shape.decode().map_err(|_| {
+        argument(format!(
+            "expected :shape to be a list of sizes below 2^63, got: {}",
+            inspect(shape)
+        ))
+    })?;
+    Shape::new(&dims).map_err(failed)
+}
+
+fn decode_out(out: Term<'_>) -> NifResult<Option<TensorType>> {
+    if out.is_atom() && out.decode::<Atom>()? == atoms::nil() {
+        return Ok(None);
+    }
+    let (ty, shape): (Term<'_>, Term<'_>) = out.decode().map_err(|_| {
+        argument(format!(
+            "expected the output to be {{type, shape}} or nil, got: {}",
+            inspect(out)
+        ))
+    })?;
+    Ok(Some(TensorType {
+        ty: decode_type(ty)?,
+        shape: decode_shape(shape)?,
+    }))
+}
+
+fn decode_op<'a>(env: Env<'a>, op: Term<'a>) -> NifResult<Op> {
+    let well_formed =
+        op.is_atom() || get_tuple(op).is_ok_and(|fields| fields.len() == 2 && fields[1].is_map());
+    if !well_formed {
+        return Err(argument(format!(
+            "expected an operation as :name or {{:name, attributes}}, got: {}",
+            inspect(op)
+        )));
+    }
+    op.decode().map_err(|error| {
+        let detail = match error {
+            Error::RaiseTerm(text) => text.encode(env).decode::<String>().ok(),
+            _ => None,
+        };
+        argument(detail.map_or_else(
+            || {
+                format!(
+                    "expected an operation that Emily has, with its attributes, got: {}",
+                    inspect(op)
+                )
+            },
+            |detail| {
+                format!(
+                    "expected an operation with its attributes, got: {} ({detail})",
+                    inspect(op)
+                )
+            },
+        ))
+    })
+}
