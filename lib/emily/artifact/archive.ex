@@ -69,6 +69,7 @@ defmodule Emily.Artifact.Archive do
     {size, archive} =
       case header(archive) do
         {%{name: ^name, kind: :file, size: size}, archive} -> {size, archive}
+        {%{name: ^name, kind: kind}, _archive} -> refuse(archive, name, "a regular file", kind)
         {%{name: other}, _archive} -> refuse(archive, other, "#{name} as the first entry", other)
         {:end, _archive} -> refuse(archive, nil, "#{name} as the first entry", "no entry")
       end

@@ -65,10 +65,12 @@ defmodule Emily.Artifact.Cache do
   @doc "Makes the cache's folders where they are missing, and refuses those of someone else."
   @spec open(t()) :: :ok | {:error, CacheError.t()}
   def open(%__MODULE__{} = cache) do
-    with :ok <- check_owner(cache),
-         :ok <- make(cache.folder),
-         :ok <- make_all(for folder <- [""] ++ @folders, do: Path.join(cache.root, folder)) do
-      check_owner(cache)
+    uid = user_id()
+
+    # Looked at before anything is made in it, and again for what others may have made meanwhile.
+    with :ok <- check_owner(cache, uid),
+         :ok <- make_all(folders(cache)) do
+      check_owner(cache, uid)
     end
   end
 
@@ -99,9 +101,7 @@ defmodule Emily.Artifact.Cache do
   """
   @spec check_owner(t(), non_neg_integer()) :: :ok | {:error, CacheError.t()}
   def check_owner(%__MODULE__{} = cache, uid \\ user_id()) do
-    folders = [cache.folder, cache.root | Enum.map(@folders, &Path.join(cache.root, &1))]
-
-    Enum.find_value(folders, :ok, fn folder ->
+    Enum.find_value(folders(cache), :ok, fn folder ->
       case File.stat(folder) do
         {:ok, %File.Stat{uid: ^uid}} ->
           nil
@@ -116,6 +116,10 @@ defmodule Emily.Artifact.Cache do
           {:error, %CacheError{path: folder, action: "look at the cache", reason: reason}}
       end
     end)
+  end
+
+  defp folders(cache) do
+    [cache.folder, cache.root | Enum.map(@folders, &Path.join(cache.root, &1))]
   end
 
   defp foreign(folder, uid, owner) do
