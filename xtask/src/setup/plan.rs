@@ -136,7 +136,6 @@ fn packages(need: Need) -> &'static [&'static str] {
             "erlang-syntax-tools",
             "erlang-tools",
             "erlang-xmerl",
-            "rebar3",
         ],
     }
 }
@@ -390,7 +389,7 @@ mod tests {
     }
 
     const BEAM: &str = "elixir erlang-crypto erlang-dev erlang-eunit erlang-inets erlang-parsetools \
-                        erlang-public-key erlang-ssl erlang-syntax-tools erlang-tools erlang-xmerl rebar3";
+                        erlang-public-key erlang-ssl erlang-syntax-tools erlang-tools erlang-xmerl";
     const INSTALL: &str = "apt-get install --yes --no-install-recommends";
     const NATIVE: &str =
         "git python3 python3-pip g++ libfmt-dev libclang-dev libopenblas0-pthread libgfortran5";

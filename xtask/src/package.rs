@@ -1,0 +1,45 @@
+//! A copy of the Elixir package, as Hex would ship it.
+
+use std::{fs, path::Path, process::Command};
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::{process, workspace};
+
+/// Copies the files of mix.exs's package list into the empty folder `into`, with `public_key` in
+/// the place of the release key.
+pub fn copy(into: &Path, public_key: &str) -> Result<()> {
+    for name in files()? {
+        let (from, to) = (workspace::root().join(&name), into.join(&name));
+        if from.is_dir() {
+            fs::create_dir_all(&to)?;
+            workspace::copy_folder(&from, &to)?;
+        } else if from.is_file() {
+            workspace::folder_of(&to)?;
+            fs::copy(&from, &to).with_context(|| format!("copying {}", from.display()))?;
+        } else {
+            // Only the key may be absent: a maintainer makes it, and this copy gets its own.
+            ensure!(
+                name == KEY,
+                "mix.exs ships {name}, which is not in the repository"
+            );
+        }
+    }
+    fs::write(into.join(KEY), public_key).with_context(|| format!("writing {KEY}"))
+}
+
+/// The release key's place in the package.
+const KEY: &str = "release/emily.pub";
+
+/// The package's files and folders, by Mix's own account.
+fn files() -> Result<Vec<String>> {
+    let code = "Mix.start(); Code.require_file(\"mix.exs\"); \
+                IO.puts(Enum.join(Mix.Project.config()[:package][:files], \"\\n\"))";
+    let printed = process::output(
+        Command::new("elixir")
+            .current_dir(workspace::root())
+            .args(["-e", code]),
+    )
+    .context("mix.exs did not say what the package holds")?;
+    Ok(printed.lines().map(str::to_owned).collect())
+}

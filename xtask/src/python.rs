@@ -1,0 +1,59 @@
+//! Python packages that the demo and the benchmarks compare with, under `target/python/`.
+
+use std::{fs, path::PathBuf, process::Command};
+
+use anyhow::{Context as _, Result};
+
+use crate::{process, progress, workspace};
+
+/// The version that results are compared with.
+pub const NUMPY: &str = "numpy==2.2.6";
+
+/// A Python that can import `requirements`, which pip fetches once.
+#[derive(Debug)]
+pub struct Python {
+    packages: PathBuf,
+}
+
+/// Makes sure that `requirements`, such as `numpy==2.2.6`, are in `target/python/<name>/`.
+pub fn with(name: &str, requirements: &[&str]) -> Result<Python> {
+    let packages = workspace::root().join("target/python").join(name);
+    let marker = packages.join(".requirements");
+    let version = process::output(Command::new("python3").arg("--version"))
+        .context("run `cargo xtask setup`, then this again")?;
+    let wanted = format!("{version}{}\n", requirements.join("\n"));
+    if !fs::read_to_string(&marker).is_ok_and(|found| found == wanted) {
+        let step = progress::step(format!("fetching {}", requirements.join(", ")));
+        let draft = tempfile::Builder::new()
+            .prefix(".python-")
+            .tempdir_in(workspace::folder_of(&packages)?)?;
+        // Into a folder of its own: a system's Python refuses to have packages added.
+        process::output(
+            Command::new("python3")
+                .args([
+                    "-m",
+                    "pip",
+                    "install",
+                    "--disable-pip-version-check",
+                    "--quiet",
+                ])
+                .args(["--only-binary=:all:", "--target"])
+                .arg(draft.path())
+                .args(requirements),
+        )
+        .context("pip could not fetch what the comparison takes; run this again when connected")?;
+        fs::write(draft.path().join(".requirements"), wanted)?;
+        workspace::replace_folder(draft, &packages)?;
+        step.finish("done");
+    }
+    Ok(Python { packages })
+}
+
+impl Python {
+    /// The start of a command line.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new("python3");
+        command.env("PYTHONPATH", &self.packages);
+        command
+    }
+}
