@@ -19,27 +19,32 @@ pub enum Error {
     /// MLX refused or failed.
     #[error("{0}")]
     Mlx(String),
-    /// An operation failed; carries what is needed to find it.
-    #[error(
-        "{op_name} failed: {reason}\n  inputs: {inputs}\n  output: {output}\n  attributes: {attributes}\n  stream: {stream}"
-    )]
-    Operation {
-        /// Nx's name of the operation.
-        op_name: String,
-        /// MLX's message, or what did not fit.
-        reason: String,
-        /// The inputs' types and shapes.
-        inputs: String,
-        /// The output's type and shape.
-        output: String,
-        /// The operation's attributes.
-        attributes: String,
-        /// The stream it was meant for.
-        stream: String,
-    },
+    /// An operation failed.
+    #[error("{0}")]
+    Operation(Box<Failure>),
     /// A stream's thread has ended, or a job on it panicked.
     #[error("{0}")]
     Stream(String),
+}
+
+/// What is needed to find the call that failed.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error(
+    "{op} failed: {reason}\n  inputs: {inputs}\n  output: {output}\n  attributes: {attributes}\n  stream: {stream}"
+)]
+pub struct Failure {
+    /// Nx's name of the operation.
+    pub op: String,
+    /// MLX's message.
+    pub reason: String,
+    /// The inputs' types and shapes.
+    pub inputs: String,
+    /// The output's type and shape.
+    pub output: String,
+    /// The operation's attributes.
+    pub attributes: String,
+    /// The stream it was meant for.
+    pub stream: String,
 }
 
 /// The result of a call into this crate.
@@ -59,14 +64,14 @@ impl Error {
         stream: &str,
     ) -> Self {
         match self {
-            Self::Mlx(reason) => Self::Operation {
-                op_name: op.name().to_owned(),
+            Self::Mlx(reason) => Self::Operation(Box::new(Failure {
+                op: op.name(),
                 reason,
                 inputs: list(inputs),
                 output: out.to_string(),
                 attributes: op.attributes(),
                 stream: stream.to_owned(),
-            },
+            })),
             other => other,
         }
     }

@@ -50,20 +50,13 @@ impl Encoder for Exception {
         ];
         match &self.0 {
             Error::Argument(text) => fields.push((atoms::message(), text.encode(env))),
-            Error::Operation {
-                op_name,
-                reason,
-                inputs,
-                output,
-                attributes,
-                stream,
-            } => fields.extend([
-                (atoms::reason(), reason.encode(env)),
-                (atoms::op(), op_name.encode(env)),
-                (atoms::inputs(), inputs.encode(env)),
-                (atoms::output(), output.encode(env)),
-                (atoms::attributes(), attributes.encode(env)),
-                (atoms::stream(), stream.encode(env)),
+            Error::Operation(failure) => fields.extend([
+                (atoms::reason(), failure.reason.encode(env)),
+                (atoms::op(), failure.op.encode(env)),
+                (atoms::inputs(), failure.inputs.encode(env)),
+                (atoms::output(), failure.output.encode(env)),
+                (atoms::attributes(), failure.attributes.encode(env)),
+                (atoms::stream(), failure.stream.encode(env)),
             ]),
             Error::Mlx(reason) | Error::Stream(reason) => {
                 fields.push((atoms::reason(), reason.encode(env)));

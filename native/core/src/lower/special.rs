@@ -88,6 +88,7 @@ pub(super) fn erfc(mlx: Mlx, x: &Array) -> Result<Array> {
 }
 
 #[rustfmt::skip]
+#[allow(clippy::excessive_precision, reason = "as published")]
 const ERFC: [f64; 28] = [
     -1.302_653_719_781_709_4, 6.419_697_923_564_902_6e-1, 1.947_647_320_418_583_6e-2,
     -9.561_514_786_808_631e-3, -9.465_953_444_820_36e-4, 3.668_394_978_527_61e-4,
