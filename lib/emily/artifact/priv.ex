@@ -45,7 +45,7 @@ defmodule Emily.Artifact.Priv do
 
     with :ok <- sweep(priv),
          :ok <- made(File.mkdir_p(staging), staging),
-         :ok <- step.({:staging, staging}) |> done(),
+         :ok <- step.(:staging) |> done(),
          :ok <- each(names, &link(Path.join(unpacked, &1), Path.join(staging, &1), step)),
          :ok <- settle(priv, step),
          :ok <- moved(File.rename(staging, Path.join(priv, @next)), Path.join(priv, @next)),
