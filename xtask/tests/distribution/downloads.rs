@@ -109,7 +109,8 @@ fn downloads_that_succeed() {
             b"789",
         )
     });
-    let table: Vec<(&str, Vec<Answer>, &[u8], Vec<Option<String>>)> = vec![
+    type Case<'a> = (&'a str, Vec<Answer>, &'a [u8], Vec<Option<String>>);
+    let table: Vec<Case<'_>> = vec![
         ("at once", vec![whole(&body)], b"", vec![None]),
         (
             "after 500 and 503",
