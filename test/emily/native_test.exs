@@ -1,0 +1,167 @@
+defmodule Emily.NativeTest do
+  use ExUnit.Case, async: true
+
+  alias Emily.Native
+
+  @moduletag :native
+
+  defp iota(stream, size), do: Native.op(stream, {:iota, %{axis: nil}}, {{:s, 64}, [size]}, [])
+
+  defp integers(tensor), do: for(<<n::64-signed-native <- Emily.to_binary(tensor)>>, do: n)
+
+  test "info/0 says what was built and found" do
+    assert {:ok, info} = Native.info()
+    assert info.version == to_string(Application.spec(:emily, :vsn))
+    assert info.mlx =~ ~r/^\d+\.\d+\.\d+$/
+    assert :cpu in info.devices
+  end
+
+  test "a device that does not exist is refused" do
+    error = assert_raise ArgumentError, fn -> Native.stream_new(:tpu) end
+    assert Exception.message(error) == "expected :device to be :cpu or :gpu, got: :tpu"
+
+    {:ok, %{devices: devices}} = Native.info()
+
+    unless :gpu in devices do
+      error = assert_raise ArgumentError, fn -> Native.stream_new(:gpu) end
+      assert Exception.message(error) == "expected :device to be :cpu on this host, got: :gpu"
+    end
+  end
+
+  test "arguments of the wrong kind raise and leave the VM alone" do
+    stream = Native.stream_new(:cpu)
+    tensor = iota(stream, 3)
+
+    for call <- [
+          fn -> Native.op(tensor, :add, nil, [tensor, tensor]) end,
+          fn -> Native.op(stream, :add, nil, [stream, tensor]) end,
+          fn -> Native.op(stream, :add, nil, tensor) end,
+          fn -> Native.op(stream, {:sum}, nil, [tensor]) end,
+          fn -> Native.op(stream, {:sum, []}, nil, [tensor]) end,
+          fn -> Native.op(stream, {:sum, %{axes: [-1], keep_axes: false}}, nil, [tensor]) end,
+          fn -> Native.op(stream, {:sum, %{axes: [0, 0], keep_axes: false}}, nil, [tensor]) end,
+          fn -> Native.op(stream, :add, {{:f, 32}}, [tensor, tensor]) end,
+          fn -> Native.op(stream, {:iota, %{axis: 7}}, {{:s, 64}, [3]}, []) end,
+          fn -> Native.op(stream, :eye, {{:s, 64}, [3]}, []) end,
+          fn -> Native.op(stream, :select, nil, [tensor]) end,
+          fn -> Native.op(stream, {:sort, %{axis: 9, direction: :asc}}, nil, [tensor]) end,
+          fn -> Native.op(stream, {:sort, %{axis: 0, direction: :up}}, nil, [tensor]) end,
+          fn -> Native.from_binary(stream, self(), [1], {:u, 8}) end,
+          fn -> Native.from_binary(make_ref(), <<1>>, [1], {:u, 8}) end,
+          fn -> Native.tensor_type(make_ref()) end,
+          fn -> Native.tensor_type(stream) end,
+          fn -> Native.read(:tensor, make_ref()) end,
+          fn -> Native.eval(tensor, :not_a_reference) end
+        ] do
+      assert_raise ArgumentError, call
+    end
+
+    assert integers(tensor) == [0, 1, 2]
+  end
+
+  test "integer division by zero and of the least number by -1 do not trap" do
+    stream = Native.stream_new(:cpu)
+    least = -9_223_372_036_854_775_808
+    a = Native.from_binary(stream, <<7::64-native, least::64-native>>, [2], {:s, 64})
+    b = Native.from_binary(stream, <<0::64-native, -1::64-native>>, [2], {:s, 64})
+    assert integers(Native.op(stream, :quotient, nil, [a, b])) == [-1, least]
+    assert [_, 0] = integers(Native.op(stream, :remainder, nil, [a, b]))
+  end
+
+  test "a tensor outlives the stream it was built on" do
+    tensor =
+      Task.await(
+        Task.async(fn ->
+          stream = Native.stream_new(:cpu)
+          Native.op(stream, :add, nil, [iota(stream, 4), iota(stream, 4)])
+        end)
+      )
+
+    :erlang.garbage_collect()
+    # Takes the place of the stream that has ended.
+    stream = Native.stream_new(:cpu)
+    assert integers(tensor) == [0, 2, 4, 6]
+    assert integers(Native.op(stream, :add, nil, [tensor, iota(stream, 4)])) == [0, 3, 6, 9]
+  end
+
+  test "streams share tensors" do
+    [one, two] = [Native.stream_new(:cpu), Native.stream_new(:cpu)]
+    a = iota(one, 1000)
+    b = Native.op(two, :multiply, nil, [a, a])
+    c = Native.op(one, :subtract, nil, [b, a])
+    assert Enum.sum(integers(c)) == Enum.sum(for n <- 0..999, do: n * n - n)
+  end
+
+  test "a caller that dies leaves nothing behind, and the stream goes on" do
+    stream = Native.stream_new(:cpu)
+
+    for _ <- 1..200 do
+      {pid, monitor} =
+        spawn_monitor(fn ->
+          tensor = iota(stream, 100_000)
+          :pending = Native.eval(Native.op(stream, :add, nil, [tensor, tensor]), make_ref())
+        end)
+
+      assert_receive {:DOWN, ^monitor, :process, ^pid, :normal}
+    end
+
+    assert integers(iota(stream, 2)) == [0, 1]
+    refute_received _
+  end
+
+  test "processes that share tensors all see the same numbers" do
+    shared = iota(Native.stream_new(:cpu), 10_000)
+    streams = for _ <- 1..4, do: Native.stream_new(:cpu)
+
+    results =
+      1..64
+      |> Task.async_stream(
+        fn n ->
+          stream = Enum.at(streams, rem(n, 4))
+          doubled = Native.op(stream, :add, nil, [shared, shared])
+          squared = Native.op(stream, :multiply, nil, [doubled, shared])
+
+          Emily.to_binary(
+            Native.op(stream, {:sum, %{axes: nil, keep_axes: false}}, nil, [squared])
+          )
+        end,
+        max_concurrency: 64
+      )
+      |> Enum.map(fn {:ok, sum} -> sum end)
+
+    assert [<<sum::64-native>>] = Enum.uniq(results)
+    assert sum == 2 * Enum.sum(for n <- 0..9_999, do: n * n)
+  end
+
+  test "schedulers stay free while a stream computes" do
+    # Every scheduler is asked to evaluate; were they to wait, nobody would be left to count.
+    schedulers = System.schedulers_online()
+    stream = Native.stream_new(:cpu)
+    size = 600
+    matrix = Native.op(stream, {:iota, %{axis: 0}}, {{:f, 32}, [size, size]}, [])
+    dot = {:dot, %{contract_a: [1], batch_a: [], contract_b: [0], batch_b: []}}
+
+    work =
+      for _ <- 1..(4 * schedulers) do
+        Task.async(fn ->
+          product =
+            Enum.reduce(1..8, matrix, fn _, acc -> Native.op(stream, dot, nil, [acc, matrix]) end)
+
+          Emily.eval(product)
+        end)
+      end
+
+    counter = :counters.new(1, [])
+    counting = spawn_link(fn -> count(counter) end)
+    Task.await_many(work, :infinity)
+    Process.unlink(counting)
+    Process.exit(counting, :kill)
+    assert :counters.get(counter, 1) > 20_000
+  end
+
+  defp count(counter) do
+    :counters.add(counter, 1, 1)
+    :erlang.yield()
+    count(counter)
+  end
+end
