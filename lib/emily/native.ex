@@ -9,21 +9,15 @@ defmodule Emily.Native do
 
   @doc false
   def load do
-    # The folder of this module, not the code server's: that one may be waiting for us.
-    priv = __MODULE__ |> :code.which() |> priv()
+    library = Path.join(:code.priv_dir(:emily), "libemily")
 
-    case :erlang.load_nif(String.to_charlist(Path.join(priv, "libemily")), 0) do
+    case :erlang.load_nif(String.to_charlist(library), 0) do
       :ok -> :persistent_term.erase({__MODULE__, :load_error})
       {:error, {_kind, text}} -> :persistent_term.put({__MODULE__, :load_error}, to_string(text))
     end
 
     :ok
   end
-
-  defp priv(beam) when is_list(beam),
-    do: beam |> Path.dirname() |> Path.join("../priv") |> Path.expand()
-
-  defp priv(_not_on_disk), do: :emily |> :code.priv_dir() |> to_string()
 
   @doc """
   Why the library did not load; `nil` if it did.
