@@ -104,7 +104,7 @@ defmodule Emily.Doctor.Environment do
       free_bytes: &Cache.free_bytes/1,
       release_key: Signature.release_key(),
       load: &Probe.load/0,
-      info: &Emily.Native.info/0,
+      info: &Probe.info/0,
       smoke: &Probe.smoke/1,
       matmul_rates: &Probe.matmul_rates/0,
       mapped_libraries: &Vm.mapped_libraries/0,

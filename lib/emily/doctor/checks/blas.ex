@@ -40,7 +40,7 @@ defmodule Emily.Doctor.Checks.Blas do
     else
       Outcome.warning(
         message <> ", as slow as the reference BLAS",
-        next(files, paths),
+        next(environment, files, paths),
         details:
           Enum.map(paths, &{"mapped", &1}) ++
             [{"expected", "#{decimal(@least_ratio)} times an element-wise pass, or more"}] ++
@@ -49,16 +49,17 @@ defmodule Emily.Doctor.Checks.Blas do
     end
   end
 
-  # What this machine's loader puts before the released BLAS is the machine's to remove.
-  defp next(%{origin: :source}, _paths), do: "cargo xtask mlx --force && cargo xtask nif"
-
-  defp next(%{manifest: manifest}, paths) do
-    released = Enum.map(manifest.files, & &1.name)
-
-    if Enum.any?(paths, &(Path.basename(&1) not in released)),
-      do: "unset LD_PRELOAD LD_LIBRARY_PATH",
-      else: Environment.report()
+  # What the loader was told to put before the installed BLAS is the machine's to remove.
+  defp next(environment, files, paths) do
+    cond do
+      Enum.any?(paths, &foreign?(&1, environment)) -> "unset LD_PRELOAD LD_LIBRARY_PATH"
+      files.origin == :source -> "cargo xtask mlx --force && cargo xtask nif"
+      true -> Environment.report()
+    end
   end
+
+  # By name: the loader resolves links, so the folder may be spelled in another way.
+  defp foreign?(path, %{priv: priv}), do: not File.exists?(Path.join(priv, Path.basename(path)))
 
   # The folder counts, since Debian's OpenBLAS is .../openblas-pthread/libblas.so.3, but no folder
   # above it, where a project may be called anything.

@@ -13,7 +13,7 @@ defmodule Emily.Doctor.Checks.BlasTest do
     machine = Machine.well(tmp)
     facts = Machine.facts(machine)
     source = %{files: %{origin: :source}}
-    facts = put_in(facts.files.manifest.files, [%{name: "libopenblas.so.0"}])
+    File.write!(Path.join(machine.priv, "libopenblas.so.0"), "")
     mac = put_in(machine.host.os, "macos")
     openblas = "/app/priv/libopenblas.so.0"
     debian = "/usr/lib/x86_64-linux-gnu/openblas-pthread/libblas.so.3"
@@ -37,6 +37,10 @@ defmodule Emily.Doctor.Checks.BlasTest do
       {machine, facts, [openblas], @slow,
        Outcome.warning("OpenBLAS, #{slow}", "report it: https://github.com/ausimian/emily/issues",
          details: [{"mapped", openblas}, expected, actual]
+       )},
+      {machine, source, [openblas, reference], @slow,
+       Outcome.warning("OpenBLAS and reference BLAS, #{slow}", "unset LD_PRELOAD LD_LIBRARY_PATH",
+         details: [{"mapped", openblas}, {"mapped", reference}, expected, actual]
        )},
       {machine, source, [openblas], @slow,
        Outcome.warning("OpenBLAS, #{slow}", "cargo xtask mlx --force && cargo xtask nif",
