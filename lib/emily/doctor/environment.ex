@@ -97,7 +97,7 @@ defmodule Emily.Doctor.Environment do
       variant: variant(),
       priv: Application.app_dir(:emily, "priv"),
       checkout?: checkout?,
-      reinstall: if(checkout?, do: "cargo xtask nif", else: "mix deps.compile emily --force"),
+      reinstall: if(checkout?, do: "cargo xtask nif", else: "mix compile.emily --force"),
       build: "build it: `cargo xtask nif` in a checkout of #{Targets.home()}",
       cache: Cache.locate(Settings.load(System.get_env(), [])),
       user_id: Cache.user_id(),

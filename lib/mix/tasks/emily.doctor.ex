@@ -34,7 +34,7 @@ defmodule Mix.Tasks.Emily.Doctor do
             "status": "error",
             "message": "not as released: 1 of 10 files in priv/",
             "details": [{"label": "libmlx.so", "value": "missing"}],
-            "next": "mix deps.compile emily --force",
+            "next": "mix compile.emily --force",
             "needs": ["selection"]
           }
         ]

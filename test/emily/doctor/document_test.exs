@@ -12,7 +12,7 @@ defmodule Emily.Doctor.DocumentTest do
     text =
       render([
         {files,
-         Outcome.error("1 of 2 “differ”", "mix deps.compile emily --force",
+         Outcome.error("1 of 2 “differ”", "mix compile.emily --force",
            details: [{"path", "/priv"}]
          )},
         {load, Outcome.skipped("needs Installed files")}
@@ -23,7 +23,7 @@ defmodule Emily.Doctor.DocumentTest do
                ~S("counts":{"ok":0,"warning":0,"error":1,"skipped":1},"checks":[) <>
                ~S({"id":"files","title":"Installed files","status":"error",) <>
                ~S("message":"1 of 2 “differ”","details":[{"label":"path","value":"/priv"}],) <>
-               ~S("next":"mix deps.compile emily --force","needs":[]},) <>
+               ~S("next":"mix compile.emily --force","needs":[]},) <>
                ~S({"id":"load","title":"Native library","status":"skipped",) <>
                ~S("message":"needs Installed files","details":[],"next":null,"needs":["files"]}]})
   end

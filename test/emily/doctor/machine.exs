@@ -29,7 +29,7 @@ defmodule Emily.Doctor.Machine do
         variant: {:ok, nil},
         priv: priv,
         checkout?: false,
-        reinstall: "mix deps.compile emily --force",
+        reinstall: "mix compile.emily --force",
         build: "build it",
         cache: {:ok, cache},
         user_id: Cache.user_id(),

@@ -16,7 +16,7 @@ defmodule Emily.Doctor.TextTest do
     {"Download cache",
      Outcome.warning("only 0.5 GiB free", "free some space", details: [{"path", "/cache"}])},
     {"Files",
-     Outcome.error("1 of 2 differ", "mix deps.compile emily --force",
+     Outcome.error("1 of 2 differ", "mix compile.emily --force",
        details: [{"path", "/priv"}, {"libmlx.so", "expected sha256 ab\ngot: cd"}]
      )},
     {"Library", Outcome.skipped("needs Files")}
@@ -34,7 +34,7 @@ defmodule Emily.Doctor.TextTest do
                                       path       /priv
                                       libmlx.so  expected sha256 ab
                                                  got: cd
-                                      next       mix deps.compile emily --force
+                                      next       mix compile.emily --force
              skipped  Library         needs Files
 
            Emily does not work here as it is: 1 ok, 1 warning, 1 error, 1 skipped

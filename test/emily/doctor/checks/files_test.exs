@@ -7,7 +7,7 @@ defmodule Emily.Doctor.Checks.FilesTest do
   alias Emily.Doctor.{Checks.Files, Machine, Outcome}
 
   @moduletag :tmp_dir
-  @reinstall "mix deps.compile emily --force"
+  @reinstall "mix compile.emily --force"
 
   setup %{tmp_dir: tmp} do
     machine = Machine.well(tmp)

@@ -41,7 +41,7 @@ defmodule Emily.Doctor.Checks.SignatureTest do
     assert Checks.Signature.run(machine, facts) ==
              Outcome.warning(
                "signed by the key #{@id}, but another release than the installed one",
-               "mix deps.compile emily --force"
+               "mix compile.emily --force"
              )
   end
 
@@ -128,7 +128,7 @@ defmodule Emily.Doctor.Checks.SignatureTest do
       damage.()
 
       assert Checks.Signature.run(machine, facts) ==
-               Outcome.error("what is cached cannot be trusted", "mix deps.compile emily --force",
+               Outcome.error("what is cached cannot be trusted", "mix compile.emily --force",
                  details: details
                ),
              name
