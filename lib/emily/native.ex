@@ -1,6 +1,6 @@
 defmodule Emily.Native do
   @moduledoc false
-  # The functions of libemily, one stub each. Nothing but `Emily` and `Emily.Native.*` calls them.
+  # The functions of libemily, one stub each, without the checks and waiting that `Emily` adds.
   #
   # The library is missing where Emily is not installed yet, and the doctor must still run there:
   # loading this module never fails, and each stub says why the library did not load.
