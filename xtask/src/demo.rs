@@ -33,13 +33,10 @@ pub fn run(flags: &flags::Demo) -> Result<()> {
     let outcome = demo.play(&mut times);
     if flags.keep {
         eprintln!("kept {}", folder.keep().display());
+    } else if outcome.is_err() {
+        eprintln!("`cargo xtask demo --keep` leaves the consumer project to look at");
     }
-    let summary = outcome.map_err(|error| {
-        error.context(Failure::new(
-            "the demo failed",
-            "cargo xtask demo --keep, and look at what it kept",
-        ))
-    })?;
+    let summary = outcome?;
     println!("\n{summary}{times}");
     Ok(())
 }

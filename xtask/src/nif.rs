@@ -15,6 +15,9 @@ use crate::{
     workspace,
 };
 
+/// Where mlx-sys looks for MLX.
+const PREFIX: &str = "EMILY_MLX_PREFIX";
+
 /// A file of a build and the name that it ships under.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct File {
@@ -46,7 +49,8 @@ pub fn run(flags: &flags::Nif) -> Result<()> {
 pub fn build(selection: &Selection) -> Result<Built> {
     setup::require(&setup::Need::BUILD)?;
     let prefix = mlx::prefix(selection)?;
-    let host = Targets::load()?
+    let targets = Targets::load()?;
+    let host = targets
         .host()
         .is_ok_and(|host| host == selection.target_name);
     let target_dir = workspace::target_dir();
@@ -60,8 +64,14 @@ pub fn build(selection: &Selection) -> Result<Built> {
             "emily-nif",
             "--target-dir",
         ])
-        .arg(&target_dir)
-        .env("EMILY_MLX_PREFIX", &prefix);
+        .arg(&target_dir);
+    if host && selection.variant_name == selection.target.default_variant {
+        // What mlx-sys looks for by itself. The variable set to the same folder would compile all
+        // of it anew after each `cargo build` without it.
+        cargo.env_remove(PREFIX);
+    } else {
+        cargo.env(PREFIX, &prefix);
+    }
     let mut folder = target_dir;
     if !host {
         cargo.args(["--target", &selection.target.triple]);

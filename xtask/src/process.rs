@@ -1,6 +1,9 @@
 //! Running other programs, with errors that say which one failed.
 
-use std::process::{Command, Stdio};
+use std::{
+    io::{BufRead as _, BufReader},
+    process::{Command, ExitStatus, Stdio},
+};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -43,4 +46,29 @@ fn shown(command: &Command) -> String {
             .map(|word| word.to_string_lossy().into_owned()),
     );
     words.join(" ")
+}
+
+/// Runs `command` with its output shown, and returns its status and what it wrote to standard
+/// output.
+pub fn tee(command: &mut Command) -> Result<(ExitStatus, String)> {
+    let shown = shown(command);
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("could not start `{shown}`"))?;
+    let mut text = String::new();
+    if let Some(stdout) = child.stdout.take() {
+        for line in BufReader::new(stdout).split(b'\n') {
+            let line = line.with_context(|| format!("reading from `{shown}`"))?;
+            let line = String::from_utf8_lossy(&line);
+            println!("{line}");
+            text.push_str(&line);
+            text.push('\n');
+        }
+    }
+    let status = child
+        .wait()
+        .with_context(|| format!("waiting for `{shown}`"))?;
+    Ok((status, text))
 }

@@ -11,7 +11,6 @@ mod source;
 mod wheel;
 
 use std::{
-    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
 };
@@ -37,8 +36,9 @@ pub struct Prefix {
     pub from: String,
     /// The wheel's hash, or the sources' tag.
     pub origin: String,
-    /// The floors declared for the variant: a source build for macOS keeps to them.
-    pub floors: BTreeMap<String, String>,
+    /// The macOS floor, which a source build is made for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub macos: Option<String>,
 }
 
 /// Runs the command.
@@ -114,7 +114,7 @@ fn wanted(pin: &Pin, selection: &Selection, from: &str) -> Result<Prefix> {
         mlx_c: pin.mlx_c.version.clone(),
         from: from.to_owned(),
         origin,
-        floors: selection.variant.floors.clone(),
+        macos: selection.variant.floors.get("macos").cloned(),
     })
 }
 

@@ -1,0 +1,239 @@
+//! The suites, in the order in which they run: what fails soonest comes first.
+
+use std::{fs, path::Path, process::Command};
+
+use anyhow::{Result, bail};
+
+use super::outcome::{Outcome, of_cargo, of_ex_unit};
+use crate::{demo, flags, process, settings, tidy, workspace};
+
+/// One row of the closing table.
+pub struct Suite {
+    pub name: &'static str,
+    pub about: &'static str,
+    pub run: fn() -> Result<Outcome>,
+}
+
+const ALL: [Suite; 9] = [
+    Suite {
+        name: "rustfmt",
+        about: "Rust is formatted",
+        run: rustfmt,
+    },
+    Suite {
+        name: "mix-format",
+        about: "Elixir is formatted",
+        run: mix_format,
+    },
+    Suite {
+        name: "tidy",
+        about: "the repository keeps its own rules",
+        run: tidy_rules,
+    },
+    Suite {
+        name: "clippy",
+        about: "Rust has no warnings",
+        run: clippy,
+    },
+    Suite {
+        name: "mix-compile",
+        about: "Elixir compiles bare, without warnings",
+        run: mix_compile,
+    },
+    Suite {
+        name: "cargo",
+        about: "the Rust tests",
+        run: cargo_tests,
+    },
+    Suite {
+        name: "bare",
+        about: "the Elixir tests that need no dependency",
+        run: bare,
+    },
+    Suite {
+        name: "nx",
+        about: "the Elixir tests that compare with Nx",
+        run: nx,
+    },
+    Suite {
+        name: "demo",
+        about: "release, fetch, verify, install, compute",
+        run: demo_runs,
+    },
+];
+
+/// The suites of these names, or all of them.
+pub fn chosen(names: &[String]) -> Result<Vec<Suite>> {
+    for name in names {
+        if !ALL.iter().any(|suite| suite.name == name) {
+            let known: Vec<_> = ALL.iter().map(|suite| suite.name).collect();
+            bail!(
+                "expected a suite to be one of {}, got: {name}",
+                known.join(", ")
+            );
+        }
+    }
+    let wanted = |suite: &Suite| names.is_empty() || names.iter().any(|name| name == suite.name);
+    Ok(ALL.into_iter().filter(wanted).collect())
+}
+
+fn cargo(arguments: &[&str]) -> Command {
+    let mut cargo = Command::new(workspace::cargo());
+    cargo.current_dir(workspace::root()).args(arguments);
+    cargo
+}
+
+/// Mix without dependencies, in a build folder of its own.
+fn mix_bare(arguments: &[&str]) -> Command {
+    let mut mix = Command::new("mix");
+    mix.current_dir(workspace::root())
+        .args(arguments)
+        .env("EMILY_BARE", "1")
+        .env("MIX_ENV", "test")
+        .env("MIX_BUILD_PATH", workspace::root().join("_build/bare"));
+    mix
+}
+
+fn status(mut command: Command) -> Result<Outcome> {
+    Ok(Outcome::of_status(process::tee(&mut command)?.0))
+}
+
+fn ex_unit(mut command: Command) -> Result<Outcome> {
+    let (status, text) = process::tee(&mut command)?;
+    Ok(Outcome::of_runner(
+        of_ex_unit(&text),
+        status.success(),
+        &status.to_string(),
+    ))
+}
+
+fn rustfmt() -> Result<Outcome> {
+    status(cargo(&["fmt", "--all", "--check"]))
+}
+
+fn mix_format() -> Result<Outcome> {
+    status(mix_bare(&["format", "--check-formatted"]))
+}
+
+fn tidy_rules() -> Result<Outcome> {
+    let verdicts = tidy::verdicts();
+    let broken = verdicts
+        .iter()
+        .filter(|verdict| verdict.outcome.is_err())
+        .count();
+    for verdict in &verdicts {
+        println!("{verdict}");
+    }
+    Ok(Outcome {
+        passed: u64::try_from(verdicts.len() - broken)?,
+        failed: u64::try_from(broken)?,
+        ..Outcome::default()
+    })
+}
+
+fn clippy() -> Result<Outcome> {
+    status(cargo(&[
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--",
+        "--deny",
+        "warnings",
+    ]))
+}
+
+fn mix_compile() -> Result<Outcome> {
+    status(mix_bare(&["compile", "--warnings-as-errors"]))
+}
+
+fn cargo_tests() -> Result<Outcome> {
+    let (status, text) = process::tee(&mut cargo(&["test", "--workspace", "--no-fail-fast"]))?;
+    Ok(Outcome::of_runner(
+        of_cargo(&text),
+        status.success(),
+        &status.to_string(),
+    ))
+}
+
+fn bare() -> Result<Outcome> {
+    ex_unit(mix_bare(&["test", "--exclude", "nx"]))
+}
+
+fn nx() -> Result<Outcome> {
+    let Some(path) = settings::deps_path() else {
+        return Ok(Outcome::skipped(
+            "EMILY_DEPS_PATH names no folder of dependencies",
+        ));
+    };
+    if !tagged(&workspace::root().join("test"))? {
+        return Ok(Outcome::skipped("no test is tagged :nx"));
+    }
+    let mut mix = Command::new("mix");
+    mix.current_dir(workspace::root())
+        .args(["test", "--only", "nx"])
+        .env_remove("EMILY_BARE")
+        .env("EMILY_DEPS_PATH", path)
+        .env("MIX_ENV", "test")
+        .env("MIX_BUILD_PATH", workspace::root().join("_build/nx"));
+    ex_unit(mix)
+}
+
+/// Whether a test in `folder` is tagged `:nx`.
+fn tagged(folder: &Path) -> Result<bool> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let found = if path.is_dir() {
+            tagged(&path)?
+        } else {
+            fs::read_to_string(&path).is_ok_and(|text| {
+                text.lines()
+                    .map(str::trim)
+                    .any(|line| ["@moduletag :nx", "@tag :nx"].contains(&line))
+            })
+        };
+        if found {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn demo_runs() -> Result<Outcome> {
+    demo::run(&flags::Demo {
+        yes: false,
+        keep: false,
+    })?;
+    Ok(Outcome::passed())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn suites_are_chosen_by_name() {
+        assert_eq!(chosen(&[]).unwrap().len(), ALL.len());
+        let names: Vec<_> = chosen(&["nx".into(), "tidy".into()])
+            .unwrap()
+            .iter()
+            .map(|suite| suite.name)
+            .collect();
+        assert_eq!(names, ["tidy", "nx"]);
+        assert_eq!(
+            chosen(&["all".into()]).map(|_| ()).unwrap_err().to_string(),
+            "expected a suite to be one of rustfmt, mix-format, tidy, clippy, mix-compile, cargo, bare, \
+             nx, demo, got: all"
+        );
+    }
+
+    #[test]
+    fn a_tag_is_found_in_a_folder_below() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("deep")).unwrap();
+        let file = folder.path().join("deep/a_test.exs");
+        fs::write(&file, "  # not @moduletag :nx\n").unwrap();
+        assert!(!tagged(folder.path()).unwrap());
+        fs::write(&file, "  @moduletag :nx\n").unwrap();
+        assert!(tagged(folder.path()).unwrap());
+    }
+}

@@ -1,0 +1,152 @@
+use super::*;
+
+#[test]
+fn each_rule_sees_what_breaks_it() {
+    let long = "x\n".repeat(MAX_LINES + 1);
+    let left = ["# TO", "DO: later"].concat();
+    let key = format!("RWRTY0Iy{}", "A".repeat(204));
+    let cases: [(Rule, Tree, &[&str]); 12] = [
+        (
+            version,
+            [("mix.exs", "  @version \"9.9.9\"\n")].into(),
+            &["expected @version in mix.exs to be 0.8.0-dev, as in Cargo.toml, got: 9.9.9"],
+        ),
+        (
+            variables_documented,
+            [
+                (
+                    "README.md",
+                    "EMILY_TWO is in the text only\n| `EMILY_ONE` | what it does |\n",
+                ),
+                (
+                    "lib/a.ex",
+                    "\"EMILY_ONE\", \"EMILY_TWO\", EMILY_ alone, NOT_EMILY_X",
+                ),
+            ]
+            .into(),
+            &["EMILY_TWO, used in lib/a.ex, has no row in README.md's table"],
+        ),
+        (
+            variables_read_once,
+            [
+                ("lib/a.ex", "System.get_env(\"EMILY_A\")"),
+                ("lib/emily/settings.ex", "System.get_env(\"EMILY_A\")"),
+            ]
+            .into(),
+            &["lib/a.ex reads an EMILY_* variable; its language's settings module does"],
+        ),
+        (
+            file_length,
+            [("a.rs", long.as_str()), ("a.lock", long.as_str())].into(),
+            &["a.rs has 501 lines, of at most 500; split it by concept"],
+        ),
+        (
+            module_names,
+            [
+                ("lib/utils.ex", ""),
+                ("src/common/a.rs", ""),
+                ("lib/commons.ex", ""),
+            ]
+            .into(),
+            &[
+                "lib/utils.ex; name the thing it holds",
+                "src/common/a.rs; name the thing it holds",
+            ],
+        ),
+        (
+            nothing_left,
+            [("a.ex", left.as_str())].into(),
+            &["a.ex:1: do it, or keep it out of the code"],
+        ),
+        (
+            secret_keys,
+            [("test/a.key", key.as_str()), ("a.rs", "RWRTY0Iy")].into(),
+            &["test/a.key holds a minisign secret key: remove it, and never use it again"],
+        ),
+        (
+            bare_folders,
+            [
+                (
+                    "lib/emily/native/a.ex",
+                    "  @doc \"\"\"\n  As Nx.add/2.\n  \"\"\"\n  # Nx\n  Nx.add(a, b)\n",
+                ),
+                (
+                    "lib/emily/doctor/b.ex",
+                    "\"keep Nx on Emily\"\n:telemetry.execute([])\n",
+                ),
+                ("lib/emily/backend.ex", "Nx.add(a, b)"),
+            ]
+            .into(),
+            &[
+                "lib/emily/doctor/b.ex:2: what needs Nx or telemetry belongs elsewhere in lib/",
+                "lib/emily/native/a.ex:5: what needs Nx or telemetry belongs elsewhere in lib/",
+            ],
+        ),
+        (
+            workflows,
+            [(
+                ".github/workflows/a.yml",
+                "    - run: cargo xtask test\n    - run: |\n        x\n      run: a && b\n",
+            )]
+            .into(),
+            &[
+                ".github/workflows/a.yml:2: what a step decides belongs into xtask",
+                ".github/workflows/a.yml:4: what a step decides belongs into xtask",
+            ],
+        ),
+        (
+            bare_folders,
+            [("lib/emily/native.ex", "def next, do: :ok\n")].into(),
+            &[],
+        ),
+        (
+            variables_documented,
+            [("README.md", "| EMILY_A |"), ("lib/a.ex", "EMILY_A")].into(),
+            &[],
+        ),
+        (
+            workflows,
+            [(".github/workflows/a.yml", "    runs-on: ubuntu-22.04\n")].into(),
+            &[],
+        ),
+    ];
+    for (rule, tree, expected) in cases {
+        assert_eq!(rule(&tree), expected);
+    }
+}
+
+#[test]
+fn broken_data_is_named() {
+    let mut targets = Targets::load().unwrap();
+    assert_eq!(targets_consistent(&targets), Breaks::new());
+    targets
+        .targets
+        .get_mut("macos-arm64")
+        .unwrap()
+        .default_variant = "cpu".into();
+    let cpu = targets.variants.get_mut("cpu").unwrap();
+    cpu.files
+        .retain(|file| file != "libemily.so" && file != "manifest.json");
+    cpu.floors.clear();
+    cpu.targets = vec!["linux-x86_64".into(), "beos".into()];
+    assert_eq!(
+        targets_consistent(&targets),
+        [
+            "linux-arm64's default variant, cpu, is not built for it",
+            "macos-arm64's default variant, cpu, is not built for it",
+            "cpu does not ship libemily.so",
+            "cpu is for beos, which is not a target",
+            "cpu does not ship manifest.json",
+            "cpu declares no floor",
+        ]
+    );
+
+    let targets = Targets::load().unwrap();
+    let mut pin = Pin::load().unwrap();
+    assert_eq!(pin_consistent(&pin, &targets), Breaks::new());
+    pin.mlx_c.krate.sha256 = "AB".into();
+    assert_eq!(
+        pin_consistent(&pin, &targets),
+        ["mlx-c's crate has no sha256: AB"]
+    );
+}
