@@ -24,6 +24,8 @@ use crate::{failure::Failure, lock::Lock};
 
 /// How long to wait for another install of the same asset.
 const PATIENCE: Duration = Duration::from_secs(600);
+/// How the names of folders that are being filled end.
+const DRAFT: &str = ".draft";
 /// The layout above.
 const BUCKET: &str = "v1";
 
@@ -36,6 +38,16 @@ pub struct Cache {
 impl Cache {
     /// Makes the folders where they are missing, and refuses those of another user.
     pub fn open(folder: &Path) -> Result<Self> {
+        // Whoever makes a file owns it.
+        let user = tempfile::tempfile()
+            .and_then(|file| file.metadata())
+            .context("making a temporary file")?
+            .uid();
+        Self::open_as(folder, user)
+    }
+
+    /// [`Cache::open`] for the user of that number.
+    pub fn open_as(folder: &Path, user: u32) -> Result<Self> {
         let root = folder.join(BUCKET);
         for path in [
             folder,
@@ -50,21 +62,16 @@ impl Cache {
                     .fact("reason", error)
             })?;
         }
-        let cache = Self { root };
-        let (path, owner) = (folder, fs::metadata(folder)?.uid());
-        let user = tempfile::tempfile()
-            .context("making a temporary file")?
-            .metadata()?
-            .uid();
+        let owner = fs::metadata(folder)?.uid();
         if owner != user {
             // Whoever owns the folder could exchange a file after it was verified.
             return Err(elsewhere("the cache belongs to another user")
-                .fact("path", path.display())
+                .fact("path", folder.display())
                 .fact("expected", format!("user {user}"))
                 .fact("actual", format!("user {owner}"))
                 .into());
         }
-        Ok(cache)
+        Ok(Self { root })
     }
 
     /// Where the asset, its sidecar or its signature stands.
@@ -83,16 +90,16 @@ impl Cache {
     /// Where the archive with this checksum arrives. The name holds the checksum, so that a later
     /// process may go on from what is there.
     pub fn part(&self, asset: &str, sha256: &str) -> PathBuf {
-        self.root
-            .join("tmp")
-            .join(format!("{}-{asset}.part", &sha256[..16]))
+        let name = format!("{asset}.{}.part", &sha256[..16]);
+        self.root.join("tmp").join(name)
     }
 
-    /// A new folder beside everything else's place.
-    pub fn draft(&self) -> Result<TempDir> {
+    /// A new folder to unpack `asset` into, on the same file system as its place.
+    pub fn draft(&self, asset: &str) -> Result<TempDir> {
         let folder = self.root.join("tmp");
         tempfile::Builder::new()
-            .prefix(".unpack-")
+            .prefix(&format!("{asset}."))
+            .suffix(DRAFT)
             .tempdir_in(&folder)
             .map_err(|error| unwritable(&folder, &error).into())
     }
@@ -110,6 +117,27 @@ impl Cache {
             Ok(())
         })()
         .map_err(|error| unwritable(&place, &error).into())
+    }
+
+    /// Removes what killed installs of `asset` left in `tmp/`, but for the part `kept`. The caller
+    /// holds the lock.
+    pub fn sweep(&self, asset: &str, kept: &Path) {
+        let Ok(entries) = fs::read_dir(self.root.join("tmp")) else {
+            return;
+        };
+        for entry in entries.flatten() {
+            let (name, path) = (entry.file_name(), entry.path());
+            let name = name.to_string_lossy();
+            let Some(rest) = name.strip_prefix(asset) else {
+                continue;
+            };
+            // What cannot be removed is in nobody's way. Other names are the Elixir installer's.
+            if rest.ends_with(DRAFT) {
+                let _ = fs::remove_dir_all(path);
+            } else if rest.ends_with(".part") && path != kept {
+                let _ = fs::remove_file(path);
+            }
+        }
     }
 
     /// Waits until nobody else installs `asset`.

@@ -63,6 +63,8 @@ enum Attempt {
 
 impl From<reqwest::Error> for Attempt {
     fn from(error: reqwest::Error) -> Self {
+        // Whoever shows the error shows the address too.
+        let error = error.without_url();
         let text = with_causes(&error);
         if error.is_redirect() || error.is_builder() {
             Self::Final(FetchError::Unacceptable(text))
@@ -113,6 +115,14 @@ impl Downloader {
             }
             Ok(bytes)
         })
+    }
+
+    /// Whether the server has a file; asked once, because this only helps to word an error.
+    pub fn has(&self, url: &Url) -> bool {
+        self.client
+            .head(url.clone())
+            .send()
+            .is_ok_and(|response| response.status().is_success())
     }
 
     /// Fetches a file to `part`, going on from what is there, and returns its SHA-256.

@@ -137,7 +137,7 @@ impl Installer {
             eprintln!("warning: {url}: {error}; going on with the verified copy in the cache");
             return Ok(signed);
         }
-        Err(self.fetch_failure(error, &url, asset).into())
+        Err(self.fetch_failure(downloader, error, &url, asset).into())
     }
 
     fn verified(&self, sidecar: Vec<u8>, signature: Vec<u8>, asset: &str) -> Result<Signed> {
@@ -169,17 +169,18 @@ impl Installer {
         let place = self.cache.unpacked(asset, &signed.sha256);
         let tarball = self.cache.file(asset);
         let is_cached = has_sha256(&tarball, &signed.sha256);
-        if is_cached && let Some(manifest) = intact(&place) {
+        if is_cached && let Some(manifest) = self.intact(&place) {
             self.check_host(&manifest)?;
             return Ok((place, manifest));
         }
         let part = self.cache.part(asset, &signed.sha256);
+        self.cache.sweep(asset, &part);
         if !is_cached && !has_sha256(&part, &signed.sha256) {
             self.download(downloader, asset, &part, &signed.sha256)?;
         }
 
         let source = if is_cached { &tarball } else { &part };
-        let draft = self.cache.draft()?;
+        let draft = self.cache.draft(asset)?;
         let rules = Rules {
             version: workspace::VERSION,
             selection: &self.selection,
@@ -207,6 +208,17 @@ impl Installer {
         Ok((place, manifest))
     }
 
+    /// The manifest of an unpacked folder, if all is as when it was unpacked.
+    fn intact(&self, dir: &Path) -> Option<Manifest> {
+        let manifest = Manifest::parse(&fs::read(dir.join(manifest::NAME)).ok()?).ok()?;
+        let fits = manifest
+            .violations(workspace::VERSION, &self.selection)
+            .is_empty();
+        let mut files = manifest.files.iter();
+        let whole = fits && files.all(|file| has_sha256(&dir.join(&file.name), &file.sha256));
+        whole.then_some(manifest)
+    }
+
     fn download(
         &self,
         downloader: &Downloader,
@@ -217,7 +229,7 @@ impl Installer {
         let url = self.url(asset)?;
         let actual = downloader
             .file(&url, part, &format!("downloading {asset}"))
-            .map_err(|error| self.fetch_failure(error, &url, asset))?;
+            .map_err(|error| self.fetch_failure(downloader, error, &url, asset))?;
         if actual == expected {
             return Ok(());
         }
@@ -255,7 +267,31 @@ impl Installer {
             .with_context(|| format!("joining {} and {name}", self.base))
     }
 
-    fn fetch_failure(&self, error: FetchError, url: &Url, asset: &str) -> Failure {
+    /// The assets for this target that the server has, a line each.
+    fn published(&self, downloader: &Downloader) -> String {
+        let variants = self.targets.variants_for(&self.selection.target_name);
+        let assets: Vec<_> = variants
+            .into_iter()
+            .filter_map(|variant| self.targets.selection(variant, &self.selection.target_name))
+            .map(|selection| selection.asset(&self.targets))
+            .filter(|asset| {
+                let url = self.url(&sidecar::name(asset));
+                url.is_ok_and(|url| downloader.has(&url))
+            })
+            .collect();
+        match assets.as_slice() {
+            [] => "none for this target".to_owned(),
+            assets => assets.join("\n"),
+        }
+    }
+
+    fn fetch_failure(
+        &self,
+        downloader: &Downloader,
+        error: FetchError,
+        url: &Url,
+        asset: &str,
+    ) -> Failure {
         let Selection {
             variant_name,
             target_name,
@@ -267,15 +303,11 @@ impl Installer {
         );
         match error {
             FetchError::NotFound => {
-                let known = self.targets.variants_for(target_name).into_iter();
-                let assets = known
-                    .filter_map(|variant| self.targets.selection(variant, target_name))
-                    .map(|selection| selection.asset(&self.targets));
                 let name = url.path_segments().and_then(|mut parts| parts.next_back());
                 self.refusal(&format!("{} is not published there", name.unwrap_or(asset)))
                     .fact("url", url)
                     .fact("status", "404 Not Found")
-                    .fact("exist", assets.collect::<Vec<_>>().join("\n"))
+                    .fact("there are", self.published(downloader))
             }
             FetchError::Local(error) => unwritable(&self.cache.file(asset), &format!("{error:#}")),
             error => Failure::new(format!("{asset} could not be fetched"), again)
@@ -298,16 +330,6 @@ impl Installer {
 
 fn has_sha256(path: &Path, expected: &str) -> bool {
     path.is_file() && sidecar::sha256_of(path).is_ok_and(|actual| actual == expected)
-}
-
-/// The manifest of a folder whose files are all as that manifest says.
-fn intact(dir: &Path) -> Option<Manifest> {
-    let manifest = Manifest::parse(&fs::read(dir.join(manifest::NAME)).ok()?).ok()?;
-    let whole = manifest
-        .files
-        .iter()
-        .all(|file| has_sha256(&dir.join(&file.name), &file.sha256));
-    whole.then_some(manifest)
 }
 
 /// Makes `into` hold the files of `dir`, by rename, and no files of an earlier release. The

@@ -1,10 +1,11 @@
 //! Installing from servers of every kind: nothing unverified lands anywhere, and the next good
 //! attempt heals.
 
-use std::{fs, os::unix::fs::MetadataExt as _, thread};
+use std::{fs, os::unix::fs::MetadataExt as _, thread, time::Duration};
 
 use xtask::{
-    host::Host, keygen, manifest::Manifest, serve, sidecar, signing::SecretKey, version::Version,
+    host::Host, keygen, lock::Lock, manifest::Manifest, serve, sidecar, signing::SecretKey,
+    version::Version,
 };
 
 use crate::{
@@ -200,19 +201,26 @@ fn a_404_lists_what_exists() {
     let world = World::new();
     let server = serve::start(&world.release(), 0).unwrap();
     let (url, asset) = (server.url(), world.asset());
+    let message = |there: &str| {
+        format!(
+            "{asset}.sha256 is not published there\n\n  \
+             url:       {url}{asset}.sha256\n  \
+             status:    404 Not Found\n  \
+             there are: {there}\n\n\
+             Run next: cargo xtask nif --variant cpu --target linux-x86_64"
+        )
+    };
+    assert_eq!(world.refused(&url), message("none for this target"));
     let (cuda12, cuda13) = (
         asset.replace("cpu", "cuda12"),
         asset.replace("cpu", "cuda13"),
     );
+    for asset in [&cuda12, &cuda13] {
+        fs::write(world.release().join(sidecar::name(asset)), "").unwrap();
+    }
     assert_eq!(
         world.refused(&url),
-        format!(
-            "{asset}.sha256 is not published there\n\n  \
-             url:    {url}{asset}.sha256\n  \
-             status: 404 Not Found\n  \
-             exist:  {asset}\n          {cuda12}\n          {cuda13}\n\n\
-             Run next: cargo xtask nif --variant cpu --target linux-x86_64"
-        )
+        message(&format!("{cuda12}\n             {cuda13}"))
     );
 }
 
@@ -392,6 +400,82 @@ fn two_at_once_download_once() {
     });
     assert_eq!(server.seen(".tar.gz").len(), 1);
     assert!(world.app().join("libemily.so").exists());
+}
+
+#[test]
+fn what_killed_installs_left_is_used_or_removed() {
+    let (world, asset) = World::released();
+    let serve = files(&world);
+    let whole = fs::read(&asset.tarball).unwrap();
+    let server = Scripted::start(Box::new(move |request| match &request.range {
+        Some(range) => {
+            assert_eq!(range, "bytes=100-");
+            let header = format!(
+                "Content-Range: bytes 100-{}/{}\r\n",
+                whole.len() - 1,
+                whole.len()
+            );
+            reply("206 Partial Content", &header, &whole[100..])
+        }
+        None => serve(request),
+    }));
+    let installer = world.installer(&server.url());
+    let name = world.asset();
+    let bytes = fs::read(&asset.tarball).unwrap();
+    fs::write(installer.cache.part(&name, &asset.sha256), &bytes[..100]).unwrap();
+    fs::write(
+        installer.cache.part(&name, &"0".repeat(64)),
+        "of an older release",
+    )
+    .unwrap();
+    let draft = installer.cache.draft(&name).unwrap().keep();
+    fs::write(draft.join("libemily.so"), "half").unwrap();
+    fs::write(world.path("cache/v1/tmp/other"), "somebody else's").unwrap();
+    installer.install(&world.app()).unwrap();
+    assert_eq!(names(&world.path("cache/v1/tmp")), ["other"]);
+    assert_eq!(server.seen(".tar.gz").len(), 1);
+}
+
+#[test]
+fn a_cache_of_another_user_is_refused() {
+    let world = World::new();
+    let path = world.path("cache");
+    let owner = fs::metadata(&path).unwrap().uid();
+    let other = owner + 1;
+    xtask::cache::Cache::open_as(&path, owner).unwrap();
+    let error = xtask::cache::Cache::open_as(&path, other).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "the cache belongs to another user\n\n  \
+             path:     {}\n  expected: user {other}\n  actual:   user {owner}\n\n\
+             Run next: EMILY_CACHE=DIR cargo xtask install, with a folder of your own",
+            path.display()
+        )
+    );
+}
+
+#[test]
+fn a_lock_that_is_never_free_says_who_holds_it() {
+    let world = World::new();
+    let path = world.path("lock");
+    let held = Lock::acquire(&path, "an asset", Duration::ZERO).unwrap();
+    let error = Lock::acquire(&path, "an asset", Duration::ZERO).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "another process still works on an asset\n\n  lock:   {}\n  waited: 0 s\n\n\
+             Run next: EMILY_CACHE=DIR cargo xtask install, with a folder of your own",
+            path.display()
+        )
+    );
+    drop(held);
+    Lock::acquire(&path, "an asset", Duration::ZERO).unwrap();
+    let error = Lock::acquire(&world.path("none/lock"), "an asset", Duration::ZERO).unwrap_err();
+    assert!(
+        error.to_string().starts_with("a lock cannot be taken\n"),
+        "{error}"
+    );
 }
 
 #[test]
