@@ -11,10 +11,10 @@ defmodule Emily.Artifact.Install do
      renamed into the cache; or an earlier unpacking is used, if every byte still matches.
   4. Its files are linked into `priv/`; see `Emily.Artifact.Priv`.
 
-  A lock in the cache lets one process at a time do this for one archive. `installed?/2` answers
-  without any of it: what is in `priv/` already is trusted by name, version and size, so that a
-  compile with nothing to do costs a few `stat` calls. `mix deps.compile emily --force` goes
-  through all the steps again, and so finds a release that was published anew.
+  A lock in the cache lets one process at a time do this for one archive. `installed?/3` answers
+  without any of it: what is in `priv/` already is believed by name, version and size, so that a
+  compile with nothing to do costs a few `stat` calls, or also by content. `mix compile.emily --force` goes through
+  all the steps again, and so finds a release that was published anew.
   """
 
   alias Emily.{Artifact, Settings}
@@ -63,8 +63,8 @@ defmodule Emily.Artifact.Install do
         }
 
   @doc "Whether there is nothing to do; costs no network and reads no library."
-  @spec installed?(Path.t(), Artifact.t()) :: boolean()
-  defdelegate installed?(priv, artifact), to: Priv
+  @spec installed?(Path.t(), Artifact.t(), :size | :sha256) :: boolean()
+  defdelegate installed?(priv, artifact, depth \\ :size), to: Priv
 
   @doc "Installs, whatever is in `priv/` now; nothing there changes unless all went well."
   @spec run(t()) :: {:ok, Manifest.t()} | {:error, Exception.t()}

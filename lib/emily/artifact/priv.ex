@@ -17,14 +17,14 @@ defmodule Emily.Artifact.Priv do
 
   @doc """
   Whether the archive's files are installed: the manifest is of this version, variant and target,
-  and every file has its size. Contents are `mix emily.doctor`'s to read.
+  and every file has its size, or its digest.
   """
-  @spec installed?(Path.t(), Artifact.t()) :: boolean()
-  def installed?(priv, %Artifact{} = artifact) do
+  @spec installed?(Path.t(), Artifact.t(), :size | :sha256) :: boolean()
+  def installed?(priv, %Artifact{} = artifact, depth) do
     with false <- File.exists?(Path.join(priv, @next)),
          {:ok, manifest} <- Manifest.read(priv),
          :ok <- Manifest.check(manifest, artifact) do
-      Manifest.mismatches(manifest, priv, :size) == []
+      Manifest.mismatches(manifest, priv, depth) == []
     else
       _absent -> false
     end

@@ -6,8 +6,12 @@ defmodule Mix.Tasks.Compile.Emily do
 
   In a project that depends on Emily this downloads the library of the wanted variant, verifies it
   and puts it into Emily's `priv/`. When it is there already, nothing happens, and no network is
-  needed. `mix deps.compile emily --force` asks the release again, and so finds one that was
-  published anew.
+  needed: the first compile of a build reads every installed byte, the later ones look at names and
+  sizes. Mix runs it whenever it compiles Emily; it may also be run by hand, in the project that
+  depends on Emily:
+
+      $ mix compile.emily            # after choosing another variant
+      $ mix compile.emily --force    # to ask the release, verify and install again
 
   In a checkout of Emily nothing is ever downloaded: `cargo xtask nif` builds the library.
 
@@ -21,9 +25,11 @@ defmodule Mix.Tasks.Compile.Emily do
 
   use Mix.Task.Compiler
 
-  alias Emily.Artifact.{Console, Host, Install, Manifest, Priv, Signature, Targets}
+  alias Emily.Artifact.{Checksum, Console, Host, Install, Manifest, Priv, Signature, Targets}
   alias Emily.Settings
   alias Mix.Task.Compiler.Diagnostic
+
+  @app :emily
 
   @impl true
   def run(arguments) do
@@ -41,14 +47,28 @@ defmodule Mix.Tasks.Compile.Emily do
   """
   @impl true
   def clean do
-    unless checkout?(), do: Priv.clean(priv())
+    unless checkout?() do
+      File.rm(stamp_path())
+      Priv.clean(priv())
+    end
   end
 
   # The package has no native sources.
   defp checkout?, do: File.exists?(Path.join(root(), "native/nif/Cargo.toml"))
 
-  defp root, do: Path.dirname(Mix.Project.project_file())
-  defp priv, do: Path.join(Mix.Project.app_path(), "priv")
+  # Mix compiles Emily inside its own project, and makes of an error what it makes of any other
+  # compiler's. By hand, the task runs in a project that depends on Emily, and nobody else would.
+  defp inside?, do: Mix.Project.config()[:app] == @app
+
+  defp root do
+    if inside?() do
+      Path.dirname(Mix.Project.project_file())
+    else
+      Map.fetch!(Mix.Project.deps_paths(), @app)
+    end
+  end
+
+  defp priv, do: Path.join([Mix.Project.build_path(), "lib", "#{@app}", "priv"])
 
   defp look(target) do
     with {:ok, %{"library" => library}} <- Targets.fetch(target),
@@ -64,9 +84,10 @@ defmodule Mix.Tasks.Compile.Emily do
 
   defp install(settings, options) do
     with {:ok, artifact} <- Targets.select(settings.variant, Host.target()),
-         :wanted <- wanted(artifact, options),
+         :wanted <- wanted(artifact, Keyword.get(options, :force, false)),
          {:ok, key} <- Signature.release_key(),
          {:ok, warnings, manifest} <- run_install(artifact, settings, key) do
+      stamp()
       bytes = manifest.files |> Enum.map(& &1.size) |> Enum.sum()
 
       Mix.shell().info(
@@ -82,14 +103,44 @@ defmodule Mix.Tasks.Compile.Emily do
       {:error, error} ->
         text = Exception.message(error)
         Mix.shell().error([:red, "error: ", :reset, text])
+        unless inside?(), do: exit({:shutdown, 1})
         {:error, [diagnostic(:error, text)]}
     end
   end
 
-  defp wanted(artifact, options) do
-    if Install.installed?(priv(), artifact) and not Keyword.get(options, :force, false),
-      do: :installed,
-      else: :wanted
+  defp wanted(_artifact, true), do: :wanted
+
+  defp wanted(artifact, false) do
+    depth = if stamped?(), do: :size, else: :sha256
+
+    if Install.installed?(priv(), artifact, depth) do
+      stamp()
+      :installed
+    else
+      :wanted
+    end
+  end
+
+  # The stamp says that this build has read what the manifest lists. It goes with the build's other
+  # manifests, so `mix deps.compile emily --force` reads everything again, and mends what it finds.
+  defp stamp_path,
+    do: Path.join([Mix.Project.build_path(), "lib", "#{@app}", ".mix/compile.emily"])
+
+  defp stamped? do
+    with {:ok, stamp} <- File.read(stamp_path()),
+         {:ok, manifest} <- File.read(Path.join(priv(), Manifest.name())) do
+      stamp == Checksum.of(manifest)
+    else
+      _absent -> false
+    end
+  end
+
+  defp stamp do
+    unless stamped?() do
+      manifest = File.read!(Path.join(priv(), Manifest.name()))
+      File.mkdir_p!(Path.dirname(stamp_path()))
+      File.write!(stamp_path(), Checksum.of(manifest))
+    end
   end
 
   @spec run_install(Emily.Artifact.t(), Settings.t(), Signature.PublicKey.t()) ::

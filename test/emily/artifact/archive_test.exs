@@ -166,7 +166,7 @@ defmodule Emily.Artifact.ArchiveTest do
                expected  cpu
                actual    cuda12
 
-             Run `mix deps.compile emily --force` to install again, and report it if it repeats.\
+             Run `mix compile.emily --force` to install again, and report it if it repeats.\
              """
     end
   end

@@ -24,7 +24,7 @@ defmodule Emily.Artifact.ManifestError do
         {"expected", error.expected},
         {"actual", error.actual}
       ],
-      "Run `mix deps.compile emily --force` to install again, and report it if it repeats."
+      "Run `mix compile.emily --force` to install again, and report it if it repeats."
     )
   end
 end
