@@ -304,7 +304,6 @@ impl Unpacking<'_> {
     /// Writes a file and returns its SHA-256.
     fn write<R: Read>(&mut self, name: &str, source: &mut R) -> Result<String, Stop> {
         let path = self.into.join(name);
-        let context = || format!("writing {}", path.display());
         let failed = |error: io::Error| {
             Stop::Failed(anyhow::Error::from(error).context(format!("writing {}", path.display())))
         };
@@ -313,8 +312,7 @@ impl Unpacking<'_> {
             .create_new(true)
             .mode(mode(name))
             .open(&path)
-            .with_context(context)
-            .map_err(Stop::Failed)?;
+            .map_err(failed)?;
         let mut hash = Sha256::new();
         let mut buffer = vec![0; 256 << 10];
         loop {
@@ -344,7 +342,7 @@ impl Unpacking<'_> {
         }
     }
 
-    /// Files that the manifest promises, and licences that must be there.
+    /// Files that the manifest promises.
     fn missing(&mut self) {
         let Some(manifest) = &self.contents.manifest else {
             self.refuse(format!("{} is missing", manifest::NAME));
@@ -356,13 +354,6 @@ impl Unpacking<'_> {
             .map(|name| format!("{name}: the archive lacks it"))
             .collect();
         self.contents.refusals.extend(missing);
-        for name in &self.rules.selection.variant.files {
-            if name.starts_with("LICENSE") && !self.seen.contains(name) {
-                self.contents
-                    .irregularities
-                    .push(format!("{name}: the archive lacks it"));
-            }
-        }
     }
 }
 

@@ -142,6 +142,15 @@ impl Manifest {
         violations
     }
 
+    /// The licences that `selection` asks for and this manifest lacks, one sentence each.
+    pub fn missing_licenses(&self, selection: &Selection) -> Vec<String> {
+        let names = selection.variant.files.iter();
+        names
+            .filter(|name| name.starts_with("LICENSE") && self.file(name).is_none())
+            .map(|name| format!("{name} is missing"))
+            .collect()
+    }
+
     /// Floors that cannot be read, or that ask for more than the variant may.
     fn floor_violations(&self, selection: &Selection) -> Vec<String> {
         let mut violations = Vec::new();

@@ -168,16 +168,7 @@ fn describe(dir: &Path, selection: &Selection, mlx: manifest::Mlx) -> Result<Man
     };
     let mut violations = audit.violations;
     violations.extend(manifest.violations(workspace::VERSION, selection));
-    for license in selection
-        .variant
-        .files
-        .iter()
-        .filter(|name| name.starts_with("LICENSE"))
-    {
-        if manifest.file(license).is_none() {
-            violations.push(format!("{license} is missing"));
-        }
-    }
+    violations.extend(manifest.missing_licenses(selection));
     if violations.is_empty() {
         return Ok(manifest);
     }

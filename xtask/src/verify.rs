@@ -1,6 +1,7 @@
 //! `cargo xtask verify`: a tarball, or every one of a release folder, against every rule.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
 };
@@ -26,6 +27,17 @@ pub struct Verdict {
     /// Every way in which it is broken; none if it holds.
     pub violations: Vec<String>,
 }
+
+impl Verdict {
+    fn new(rule: &'static str, violations: impl IntoIterator<Item = String>) -> Self {
+        Self {
+            rule,
+            violations: violations.into_iter().collect(),
+        }
+    }
+}
+
+const NAME: &str = "the name says variant and target";
 
 /// Runs the command.
 pub fn run(flags: &flags::Verify) -> Result<()> {
@@ -74,16 +86,18 @@ pub fn table(verdicts: &[Verdict]) -> String {
     table
 }
 
-/// The tarball at `path`, or those in that folder.
-fn tarballs(path: &Path) -> Result<Vec<PathBuf>> {
+/// The tarball at `path`, or those in that folder, also where only a file beside one is there.
+pub fn tarballs(path: &Path) -> Result<Vec<PathBuf>> {
     if !path.is_dir() {
         return Ok(vec![path.to_owned()]);
     }
-    let mut tarballs = Vec::new();
+    let mut tarballs = BTreeSet::new();
     for entry in fs::read_dir(path).with_context(|| format!("reading {}", path.display()))? {
-        let path = entry?.path();
-        if path.to_string_lossy().ends_with(".tar.gz") {
-            tarballs.push(path);
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        let name = name.strip_suffix(".minisig").unwrap_or(&name);
+        let name = name.strip_suffix(".sha256").unwrap_or(name);
+        if name.ends_with(".tar.gz") {
+            tarballs.insert(path.join(name));
         }
     }
     ensure!(
@@ -91,8 +105,7 @@ fn tarballs(path: &Path) -> Result<Vec<PathBuf>> {
         "expected a .tar.gz in {}, got: none",
         path.display()
     );
-    tarballs.sort();
-    Ok(tarballs)
+    Ok(tarballs.into_iter().collect())
 }
 
 /// Holds `tarball` and the files beside it against every rule.
@@ -109,15 +122,13 @@ pub fn tarball_verdicts(
     let Some((version, selection)) = targets.parse_asset(&name) else {
         let form = &targets.asset;
         let violations = vec![format!("expected {form} of a known cell, got: {name}")];
-        return Ok(vec![Verdict {
-            rule: NAME,
-            violations,
-        }]);
+        return Ok(vec![Verdict::new(NAME, violations)]);
     };
-    let mut verdicts = vec![Verdict {
-        rule: NAME,
-        violations: Vec::new(),
-    }];
+    if !tarball.is_file() {
+        let violations = vec![format!("{} is missing", tarball.display())];
+        return Ok(vec![Verdict::new("the tarball is there", violations)]);
+    }
+    let mut verdicts = vec![Verdict::new(NAME, [])];
     verdicts.extend(published(tarball, &name, key));
 
     let unpacked = tempfile::tempdir().context("making a temporary folder")?;
@@ -135,27 +146,23 @@ pub fn tarball_verdicts(
         irregularities: more,
     } = contents;
     irregularities.extend(more);
-    verdicts.push(Verdict {
-        rule: "the archive may be installed",
-        violations: refusals,
-    });
-    verdicts.push(Verdict {
-        rule: "the archive is reproducible",
-        violations: irregularities,
-    });
+    verdicts.push(Verdict::new("the archive may be installed", refusals));
+    verdicts.push(Verdict::new("the archive is reproducible", irregularities));
     match manifest {
         Some(manifest) if whole => {
+            verdicts.push(Verdict::new(
+                "the licences are there",
+                manifest.missing_licenses(&selection),
+            ));
             verdicts.extend(measured(&manifest, unpacked.path(), &selection)?);
         }
-        _ => verdicts.push(Verdict {
-            rule: "the binaries may be loaded",
-            violations: vec!["not measured, because the archive is refused".to_owned()],
-        }),
+        _ => verdicts.push(Verdict::new(
+            "the binaries may be loaded",
+            ["not measured, because the archive is refused".to_owned()],
+        )),
     }
     Ok(verdicts)
 }
-
-const NAME: &str = "the name says variant and target";
 
 /// The sidecar and the signature.
 fn published(tarball: &Path, name: &str, key: &PublicKey) -> Vec<Verdict> {
@@ -184,18 +191,12 @@ fn published(tarball: &Path, name: &str, key: &PublicKey) -> Vec<Verdict> {
                 .map_err(|error| format!("{error:#}"))
         });
     vec![
-        Verdict {
-            rule: "the sidecar has sha256sum's form and this name",
-            violations: form.err().into_iter().collect(),
-        },
-        Verdict {
-            rule: "the sidecar's checksum is the tarball's",
-            violations: checksum.into_iter().collect(),
-        },
-        Verdict {
-            rule: "the signature is the release key's, for this file",
-            violations: signed.err().into_iter().collect(),
-        },
+        Verdict::new("the sidecar has sha256sum's form and this name", form.err()),
+        Verdict::new("the sidecar's checksum is the tarball's", checksum),
+        Verdict::new(
+            "the signature is the release key's, for this file",
+            signed.err(),
+        ),
     ]
 }
 
@@ -227,13 +228,7 @@ fn measured(manifest: &Manifest, dir: &Path, selection: &Selection) -> Result<Ve
         }
     }
     Ok(vec![
-        Verdict {
-            rule: "the binaries may be loaded",
-            violations: audit.violations,
-        },
-        Verdict {
-            rule: "the manifest says what the binaries ask for",
-            violations,
-        },
+        Verdict::new("the binaries may be loaded", audit.violations),
+        Verdict::new("the manifest says what the binaries ask for", violations),
     ])
 }

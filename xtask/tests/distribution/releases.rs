@@ -3,7 +3,7 @@
 use std::fs;
 
 use object::elf;
-use xtask::verify::{table, tarball_verdicts};
+use xtask::verify::{table, tarball_verdicts, tarballs};
 
 use crate::{
     archives::{Draft, gzip},
@@ -163,6 +163,36 @@ fn a_manifest_that_hopes_is_found_out() {
             ),
         ]
     );
+}
+
+#[test]
+fn what_a_folder_lacks_is_found() {
+    let (world, asset) = World::released();
+    let expected = [world.release().join(world.asset())];
+    assert_eq!(tarballs(&world.release()).unwrap(), expected);
+    fs::remove_file(&asset.tarball).unwrap();
+    assert_eq!(tarballs(&world.release()).unwrap(), expected);
+    let missing = format!(
+        "{} is missing",
+        world.release().join(world.asset()).display()
+    );
+    assert_eq!(violations(&world), [("the tarball is there", missing)]);
+    assert!(tarballs(&world.app()).is_err());
+
+    let mut draft = Draft::good(&world);
+    draft
+        .entries
+        .retain(|(header, _)| &*header.path_bytes() != b"LICENSE-mlx");
+    draft
+        .manifest
+        .files
+        .retain(|file| file.name != "LICENSE-mlx");
+    world.publish_bytes(&gzip(&draft.tar()));
+    let expected = (
+        "the licences are there",
+        "LICENSE-mlx is missing".to_owned(),
+    );
+    assert!(violations(&world).contains(&expected));
 }
 
 #[test]
