@@ -143,11 +143,14 @@ defmodule Emily.Artifact.Manifest do
     if Map.get(data, field) == nil, do: nil, else: version(data, field)
   end
 
-  defp expect(data, field, expected, valid?) do
-    value =
-      if is_map(data), do: Map.get(data, field), else: invalid("files", "objects", inspect(data))
-
+  defp expect(%{} = data, field, expected, valid?) do
+    value = Map.get(data, field)
     if valid?.(value), do: value, else: invalid(field, expected, shown(value))
+  end
+
+  # The only list of objects is the one of files.
+  defp expect(other, _field, _expected, _valid?) do
+    invalid("files", "an object for every file", shown(other))
   end
 
   @spec invalid(String.t(), String.t(), String.t()) :: no_return()

@@ -1,0 +1,69 @@
+defmodule Emily.SettingsTest do
+  use ExUnit.Case, async: true
+  doctest Emily.Settings
+
+  alias Emily.Settings
+
+  test "are empty where nothing is set" do
+    assert Settings.load(%{}, []) == %Settings{environment: %{}}
+  end
+
+  @variables [
+    {"EMILY_CACHE", :cache, "/c", "/c"},
+    {"EMILY_VARIANT", :variant, "cpu", "cpu"},
+    {"EMILY_RELEASE_URL", :release_url, "https://m/", "https://m/"},
+    {"HTTP_PROXY", :http_proxy, "http://p:1", "http://p:1"},
+    {"http_proxy", :http_proxy, "http://p:1", "http://p:1"},
+    {"HTTPS_PROXY", :https_proxy, "p:1", "p:1"},
+    {"https_proxy", :https_proxy, "p:1", "p:1"},
+    {"HEX_CACERTS_PATH", :cacerts_path, "/ca.pem", "/ca.pem"},
+    {"NO_PROXY", :no_proxy, "a.example, .b.example,", ["a.example", ".b.example"]},
+    {"no_proxy", :no_proxy, "a.example", ["a.example"]}
+  ]
+
+  for {variable, field, value, expected} <- @variables do
+    test "read #{variable}, and take an empty one for an absent one" do
+      environment = %{unquote(variable) => unquote(value)}
+      assert Map.fetch!(Settings.load(environment, []), unquote(field)) == unquote(expected)
+
+      empty = Map.fetch!(Settings.load(%{unquote(variable) => ""}, []), unquote(field))
+      assert empty == Map.fetch!(Settings.load(%{}, []), unquote(field))
+    end
+  end
+
+  test "take the variable before the configuration" do
+    config = [variant: :cuda13, release_url: "https://configured/"]
+    assert %{variant: "cuda13", release_url: "https://configured/"} = Settings.load(%{}, config)
+
+    environment = %{"EMILY_VARIANT" => "cpu", "EMILY_RELEASE_URL" => "https://variable/"}
+
+    assert %{variant: "cpu", release_url: "https://variable/"} =
+             Settings.load(environment, config)
+  end
+
+  test "refuse a configured value of the wrong type" do
+    assert_raise ArgumentError,
+                 "expected config :emily, variant: to be an atom or a string, got: 12",
+                 fn -> Settings.load(%{}, variant: 12) end
+
+    assert_raise ArgumentError,
+                 "expected config :emily, release_url: to be a string, got: ~c\"x\"",
+                 fn -> Settings.load(%{}, release_url: ~c"x") end
+  end
+
+  test "are all in the module's table" do
+    {:docs_v1, _, _, _, %{"en" => doc}, _, _} = Code.fetch_docs(Settings)
+    source = File.read!("lib/emily/settings.ex")
+
+    names =
+      Regex.scan(~r/variable\(environment, \[?((?:"\w+"(?:, )?)+)/, source)
+      |> Enum.flat_map(fn [_, list] -> Regex.scan(~r/\w+/, list) end)
+      |> List.flatten()
+
+    assert "EMILY_CACHE" in names
+
+    for name <- names,
+        String.upcase(name) == name,
+        do: assert(doc =~ "`#{name}`", "#{name} is not documented")
+  end
+end
