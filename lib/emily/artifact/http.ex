@@ -67,12 +67,24 @@ defmodule Emily.Artifact.Http do
   end
 
   defp request(client, url, headers, acc, sink) do
-    with {:ok, options} <- Client.request_options(client, url),
+    with :ok <- check_address(url),
+         {:ok, options} <- Client.request_options(client, url),
          {:ok, id} <- start(client, url, headers, options) do
       receive_answer(client, url, id, acc, sink)
     else
       {:error, %{__exception__: true} = error} -> {:error, error, acc}
       {:error, reason} -> {:error, failure(url, reason), acc}
+    end
+  end
+
+  defp check_address(url) do
+    case URI.parse(url) do
+      %URI{scheme: scheme, host: host}
+      when scheme in ["http", "https"] and host not in [nil, ""] ->
+        :ok
+
+      _other ->
+        {:error, :bad_address}
     end
   end
 

@@ -3,7 +3,7 @@ defmodule Emily.Artifact.DownloadTest do
 
   alias Emily.Artifact
   alias Emily.Artifact.{CertificateError, Download, HttpError, RedirectError, UnavailableError}
-  alias Emily.Test.Certificates
+  alias Emily.Test.{Certificates, TunnelProxy}
 
   defp asset(context), do: context.artifact.asset
   defp size(context), do: byte_size(context.release[asset(context)])
@@ -289,7 +289,43 @@ defmodule Emily.Artifact.DownloadTest do
     end
   end
 
+  test "an address that is none is refused, even with a verified cache", context do
+    assert {:ok, _manifest} = install(context)
+
+    for url <- ["releases/", "ftp://release.example/", "file:///releases/"] do
+      assert {:error, %HttpError{reason: :bad_address} = error} = install(context, url: url)
+
+      assert Exception.message(error) =~
+               "could not download a file of Emily's release: this is no http or https address\n\n  url       #{url}"
+    end
+  end
+
   describe "proxies" do
+    test "are used for https by a tunnel, with their password", context do
+      certificates = Certificates.new()
+      authority = Path.join(context.dir, "authority.pem")
+      File.write!(authority, certificates.authority)
+      server = HttpServer.start(context.release, %{}, tls: certificates.server)
+      proxy = TunnelProxy.start()
+
+      environment = %{
+        "HTTPS_PROXY" => "http://me:word@localhost:#{proxy.port}",
+        "HEX_CACERTS_PATH" => authority
+      }
+
+      assert {:ok, _manifest} = install(context, url: server.url, environment: environment)
+      assert [{target, headers} | _rest] = TunnelProxy.requests(proxy)
+      assert target == "localhost:#{server.port}"
+      assert headers["proxy-authorization"] == "Basic " <> Base.encode64("me:word")
+      assert length(TunnelProxy.requests(proxy)) == 3
+
+      asked = HttpServer.requests(server)
+      excluded = Map.put(environment, "NO_PROXY", "localhost")
+      assert {:ok, _manifest} = install(context, url: server.url, environment: excluded)
+      assert length(TunnelProxy.requests(proxy)) == 3
+      assert length(HttpServer.requests(server)) == length(asked) + 2
+    end
+
     test "are used for http, with their password, but not for excluded hosts", context do
       proxy = HttpServer.start(context.release)
       environment = %{"HTTP_PROXY" => "http://me:a%20word@localhost:#{proxy.port}"}

@@ -2,11 +2,15 @@ defmodule Emily.Artifact.HttpError do
   @moduledoc """
   A request that got no usable answer.
 
-  `reason` is `{:status, code}`, `:timeout`, `:closed`, `:too_large`, or what the transport said.
+  `reason` is `{:status, code}`, `:timeout`, `:closed`, `:too_large`, `:unreadable`, `:bad_address`,
+  or what the transport said.
   `retry_after` is the number of seconds that the server asked to be left alone for.
   """
 
   alias Emily.Artifact.Report
+
+  # Reasons that are no lack of a network: somebody answered, or nobody was asked.
+  @answers [:too_large, :unreadable, :bad_address]
 
   defexception [:url, :reason, :retry_after, :expected, :actual, attempts: 1]
 
@@ -29,8 +33,7 @@ defmodule Emily.Artifact.HttpError do
   @doc "Whether the server could not be reached, or could not answer: the state of being offline."
   @spec offline?(t()) :: boolean()
   def offline?(%__MODULE__{reason: {:status, code}}), do: code in 500..599
-  def offline?(%__MODULE__{reason: :too_large}), do: false
-  def offline?(%__MODULE__{}), do: true
+  def offline?(%__MODULE__{reason: reason}), do: is_atom(reason) and reason not in @answers
 
   @doc "The reason, in words."
   @spec cause(t()) :: String.t()
@@ -41,6 +44,7 @@ defmodule Emily.Artifact.HttpError do
       :closed -> "the connection was closed in the middle"
       :too_large -> "the answer is too large"
       :nxdomain -> "the host name is unknown"
+      :bad_address -> "this is no http or https address"
       :unreadable -> "the answer is not HTTP"
       posix when is_atom(posix) -> List.to_string(:inet.format_error(posix))
       other -> inspect(other)
