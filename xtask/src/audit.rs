@@ -8,7 +8,12 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use crate::{binary::Binary, manifest::Requires, targets::Selection, version::Version};
+use crate::{
+    binary::Binary,
+    manifest::Requires,
+    targets::{Selection, Target},
+    version::Version,
+};
 
 /// The function that the BEAM calls first in a library.
 const ENTRY_POINT: &str = "nif_init";
@@ -62,32 +67,11 @@ pub fn binaries_of(binaries: &BTreeMap<String, Binary>, selection: &Selection) -
     let mut floors = Floors::default();
     let mut libraries = BTreeSet::new();
     for (name, binary) in binaries {
+        let own = own_violations(name, binary, &selection.target);
+        audit
+            .violations
+            .extend(own.into_iter().map(|text| format!("{name}: {text}")));
         let mut report = |text: String| audit.violations.push(format!("{name}: {text}"));
-        let target = &selection.target;
-        if (binary.os, binary.arch.as_str()) != (target.os.as_str(), target.arch.as_str()) {
-            report(format!(
-                "expected a library for {} on {}, got: {} on {}",
-                target.os, target.arch, binary.os, binary.arch
-            ));
-        }
-        if *name == target.library && !binary.exports.iter().any(|symbol| symbol == ENTRY_POINT) {
-            report(format!("{ENTRY_POINT} is not exported"));
-        }
-        for path in &binary.run_paths {
-            if !is_own_folder(path, binary.os) {
-                report(format!(
-                    "expected run paths to be the library's own folder, got: {path}"
-                ));
-            }
-        }
-        if binary.os == "macos" && !binary.signed {
-            report("there is no code signature, which macOS on arm64 asks for".to_owned());
-        }
-        if let Some(own) = &binary.own_name
-            && own.starts_with('/')
-        {
-            report(format!("its own name is an absolute path: {own}"));
-        }
         for needed in &binary.needed {
             match place(needed, name, binaries, selection) {
                 Place::Archive | Place::MacOs => (),
@@ -103,6 +87,39 @@ pub fn binaries_of(binaries: &BTreeMap<String, Binary>, selection: &Selection) -
     }
     audit.requires = floors.requires(libraries);
     audit
+}
+
+/// What is wrong with the library called `name`, wherever it stands.
+fn own_violations(name: &str, binary: &Binary, target: &Target) -> Vec<String> {
+    let mut violations = Vec::new();
+    if (binary.os, binary.arch.as_str()) != (target.os.as_str(), target.arch.as_str()) {
+        violations.push(format!(
+            "expected a library for {} on {}, got: {} on {}",
+            target.os, target.arch, binary.os, binary.arch
+        ));
+    }
+    if name == target.library && !binary.exports.iter().any(|symbol| symbol == ENTRY_POINT) {
+        violations.push(format!("{ENTRY_POINT} is not exported"));
+    }
+    for path in &binary.run_paths {
+        if !is_own_folder(path, binary.os) {
+            violations.push(format!(
+                "expected run paths to be the library's own folder, got: {path}"
+            ));
+        }
+    }
+    if let Some(own) = &binary.own_name
+        && own.starts_with('/')
+    {
+        violations.push(format!("its own name is an absolute path: {own}"));
+    }
+    if binary.os == "macos" && !binary.signed {
+        violations.push("there is no code signature, which macOS on arm64 asks for".to_owned());
+    }
+    if binary.os == "macos" && binary.macos.is_none() {
+        violations.push("there is no oldest macOS that it was built for".to_owned());
+    }
+    violations
 }
 
 /// Where the loader will find a needed library.

@@ -254,6 +254,10 @@ fn mach_o_violations() {
             image.exports = vec!["_other"]
         }),
         (
+            "libemily.dylib: there is no oldest macOS that it was built for",
+            |image| image.minimum = None,
+        ),
+        (
             "libemily.dylib: there is no code signature, which macOS on arm64 asks for",
             |image| image.signed = false,
         ),

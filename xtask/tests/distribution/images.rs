@@ -170,7 +170,7 @@ pub struct MachO {
     pub needed: Vec<&'static str>,
     pub run_paths: Vec<&'static str>,
     pub platform: u32,
-    pub minimum: (u8, u8),
+    pub minimum: Option<(u8, u8)>,
     pub signed: bool,
     pub exports: Vec<&'static str>,
 }
@@ -184,7 +184,7 @@ impl MachO {
             needed: vec!["@rpath/libmlx.dylib", "/usr/lib/libSystem.B.dylib"],
             run_paths: vec!["@loader_path"],
             platform: macho::PLATFORM_MACOS,
-            minimum: (14, 0),
+            minimum: Some((14, 0)),
             signed: true,
             exports: vec!["_nif_init"],
         }
@@ -196,7 +196,7 @@ impl MachO {
             own_name: "@rpath/libmlx.dylib",
             needed: vec!["/System/Library/Frameworks/Metal.framework/Versions/A/Metal"],
             run_paths: vec![],
-            minimum: (13, 3),
+            minimum: Some((13, 3)),
             exports: vec!["_mlx_version"],
             ..Self::libemily()
         }
@@ -214,12 +214,11 @@ impl MachO {
         for path in &self.run_paths {
             commands.push(command(macho::LC_RPATH, &[12], path));
         }
-        let minimum = u32::from(self.minimum.0) << 16 | u32::from(self.minimum.1) << 8;
-        commands.push(command(
-            macho::LC_BUILD_VERSION,
-            &[self.platform, minimum, minimum, 0],
-            "",
-        ));
+        if let Some((major, minor)) = self.minimum {
+            let minimum = u32::from(major) << 16 | u32::from(minor) << 8;
+            let numbers = [self.platform, minimum, minimum, 0];
+            commands.push(command(macho::LC_BUILD_VERSION, &numbers, ""));
+        }
         if self.signed {
             commands.push(command(macho::LC_CODE_SIGNATURE, &[0, 0], ""));
         }
