@@ -7,6 +7,7 @@
 
 mod archives;
 mod audits;
+mod caches;
 mod downloads;
 mod images;
 mod installs;

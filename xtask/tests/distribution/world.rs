@@ -19,7 +19,10 @@ use xtask::{
     targets::{Selection, Targets},
 };
 
-use crate::images::Elf;
+use crate::{
+    images::Elf,
+    scripted::{Request, reply},
+};
 
 /// The version that these tests release.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -180,6 +183,15 @@ impl World {
             "{error:#}"
         );
         format!("{error:#}")
+    }
+}
+
+/// What a server answers that has the files of the world's release.
+pub fn files(world: &World) -> impl Fn(&Request) -> Vec<u8> + Send + use<> {
+    let folder = world.release();
+    move |request| match fs::read(folder.join(request.path.trim_start_matches('/'))) {
+        Ok(bytes) => reply("200 OK", "", &bytes),
+        Err(_) => reply("404 Not Found", "", b""),
     }
 }
 
