@@ -5,6 +5,7 @@
 
 pub mod archive;
 pub mod audit;
+mod bench;
 pub mod binary;
 pub mod cache;
 mod demo;
@@ -54,7 +55,7 @@ pub fn run() -> ExitCode {
 
 fn carry_out(command: Command) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Bench(_) => {}
+        Command::Bench(flags) => return bench::run(&flags),
         Command::Demo(flags) => demo::run(&flags)?,
         Command::Install(flags) => install::run(&flags)?,
         Command::Keygen(flags) => keygen::run(&flags)?,

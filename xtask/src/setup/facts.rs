@@ -207,7 +207,7 @@ fn openblas() -> bool {
             .host()
             .ok()
             .and_then(|name| targets.targets.get(name));
-        host.is_some_and(|host| mlx::openblas::found(host))
+        host.is_some_and(mlx::openblas::found)
     })
 }
 

@@ -1,0 +1,85 @@
+//! What operations cost from Elixir, against the MLX Python package and NumPy.
+
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+use serde::Deserialize;
+
+use super::report::{Goal, Row};
+use crate::{pin::Pin, process, python, workspace};
+
+/// What bench/emily.exs prints.
+#[derive(Deserialize)]
+struct Ours {
+    add_us: f64,
+    matmul_us: f64,
+    to_binary_us: f64,
+    copy_us: f64,
+}
+
+/// What bench/baseline.py prints.
+#[derive(Deserialize)]
+struct Baseline {
+    mlx_add_us: f64,
+    numpy_matmul_us: f64,
+}
+
+/// Multiplications and additions of a product of 1024 × 1024 matrices, in units of 10⁹ a second
+/// when divided by microseconds and 1000.
+const MATMUL_FLOP: f64 = 2.0 * 1024.0 * 1024.0 * 1024.0;
+
+/// The rows of the table.
+pub fn rows() -> Result<Vec<Row>> {
+    let mlx = format!("mlx[cpu]=={}", Pin::load()?.mlx.version);
+    let python = python::with("bench", &[python::NUMPY, &mlx])?;
+    let bench = workspace::root().join("bench");
+    let baseline = process::output(python.command().arg(bench.join("baseline.py")))?;
+    let baseline: Baseline = last_line(&baseline)?;
+    let ours = process::output(
+        Command::new("mix")
+            .current_dir(workspace::root())
+            .args(["run", "bench/emily.exs"])
+            .env("EMILY_BARE", "1")
+            .env("MIX_ENV", "prod")
+            .env("MIX_BUILD_PATH", workspace::root().join("_build/bench")),
+    )?;
+    let ours: Ours = last_line(&ours)?;
+    let gflops = |microseconds: f64| MATMUL_FLOP / microseconds / 1e3;
+    Ok(vec![
+        Row {
+            name: "one add of 8 floats, of a chain of 2,000 without a read".into(),
+            baseline_name: "the MLX Python package".into(),
+            unit: "µs".into(),
+            ours: ours.add_us,
+            baseline: baseline.mlx_add_us,
+            goal: Goal::AtMost(2.5),
+        },
+        Row {
+            name: "product of 1024 × 1024 matrices, f32".into(),
+            baseline_name: "NumPy with OpenBLAS".into(),
+            unit: "GFLOP/s".into(),
+            ours: gflops(ours.matmul_us),
+            baseline: gflops(baseline.numpy_matmul_us),
+            goal: Goal::RatioAtLeast(0.8),
+        },
+        Row {
+            name: "to_binary of 256 MiB".into(),
+            baseline_name: "copying them".into(),
+            unit: "µs".into(),
+            ours: ours.to_binary_us,
+            baseline: ours.copy_us,
+            goal: Goal::AtMost(100.0),
+        },
+    ])
+}
+
+/// Mix may print before the program does.
+fn last_line<'text, T: Deserialize<'text>>(text: &'text str) -> Result<T> {
+    let line = text
+        .trim_end()
+        .lines()
+        .last()
+        .context("the benchmark printed nothing")?;
+    serde_json::from_str(line)
+        .with_context(|| format!("reading what the benchmark printed: {line}"))
+}
