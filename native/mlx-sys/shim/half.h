@@ -11,7 +11,8 @@ using float16_t = mlx::core::float16_t;
 using bfloat16_t = mlx::core::bfloat16_t;
 #else
 #include <stdint.h>
-typedef uint16_t float16_t;
+// Read by bindgen alone, whose type for it mlx-rs unwraps.
+typedef __fp16 float16_t;
 typedef uint16_t bfloat16_t;
 #endif
 #endif
