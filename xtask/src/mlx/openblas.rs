@@ -37,7 +37,9 @@ pub fn bundle(lib: &Path, licenses: &Path, target: &Target) -> Result<()> {
                 "MLX's package for Linux needs {name}\n  looked in {}\n\
                  run `cargo xtask setup`, then this again",
                 folders(target)
+                    .iter()
                     .map(|folder| folder.display().to_string())
+                    .collect::<Vec<_>>()
                     .join(", ")
             );
         };
@@ -121,15 +123,14 @@ fn check(lib: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The folders that hold the library on Debian and its kin, and elsewhere.
-fn folders(target: &Target) -> [PathBuf; 4] {
+/// The folders that hold the target's libraries; another processor's are only in its own.
+fn folders(target: &Target) -> Vec<PathBuf> {
     let multiarch = Path::new("/usr/lib").join(target.triple.replace("-unknown-", "-"));
-    [
-        multiarch.join("openblas-pthread"),
-        multiarch,
-        "/usr/lib64".into(),
-        "/usr/local/lib".into(),
-    ]
+    let mut folders = vec![multiarch.join("openblas-pthread"), multiarch];
+    if target.arch == std::env::consts::ARCH {
+        folders.extend(["/usr/lib64", "/usr/local/lib"].map(PathBuf::from));
+    }
+    folders
 }
 
 /// Whether all that [`bundle`] copies is on this machine.
@@ -144,7 +145,7 @@ fn is_optional(name: &str, target: &Target) -> bool {
     name == "libquadmath.so.0" && target.arch != "x86_64"
 }
 
-/// The library on this machine, or for another processor in that one's own folders.
+/// The library, where the target's folders or this machine's loader have it.
 fn find(name: &str, target: &Target) -> Option<PathBuf> {
     let known = folders(target).into_iter().map(|folder| folder.join(name));
     known.into_iter().find(|path| path.is_file()).or_else(|| {

@@ -5,13 +5,10 @@ mod suites;
 
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use outcome::{Outcome, Report};
 
-use crate::{
-    flags, nif, setup,
-    targets::{Selection, Targets},
-};
+use crate::{flags, nif, setup};
 
 /// Runs the command; the status says whether every test passed.
 ///
@@ -20,8 +17,10 @@ use crate::{
 pub fn run(flags: &flags::Test) -> Result<ExitCode> {
     let suites = suites::chosen(&flags.only)?;
     setup::ensure(flags.yes)?;
-    let selection = Targets::load()?.select(&flags::Cell::default())?;
-    build(&selection)?;
+    // The library that the Elixir tests load, and the prefix that the Rust tests link with.
+    nif::run(&flags::Nif {
+        cell: flags::Cell::default(),
+    })?;
 
     let mut report = Report::default();
     for suite in suites {
@@ -36,17 +35,4 @@ pub fn run(flags: &flags::Test) -> Result<ExitCode> {
     } else {
         ExitCode::SUCCESS
     })
-}
-
-/// The native library that the Elixir tests load, and the prefix that the Rust tests link with.
-fn build(selection: &Selection) -> Result<()> {
-    if let Err(error) = nif::run(&flags::Nif {
-        cell: flags::Cell {
-            variant: Some(selection.variant_name.clone()),
-            target: Some(selection.target_name.clone()),
-        },
-    }) {
-        bail!("{error:#}");
-    }
-    Ok(())
 }
