@@ -21,18 +21,18 @@ defmodule Emily.Test.TunnelProxy do
   def requests(proxy), do: Agent.get(proxy.agent, &Enum.reverse/1)
 
   defp accept(socket, agent) do
-    {:ok, client} = :gen_tcp.accept(socket)
+    with {:ok, client} <- :gen_tcp.accept(socket) do
+      worker =
+        spawn(fn ->
+          receive do
+            :yours -> tunnel(client, agent, "")
+          end
+        end)
 
-    worker =
-      spawn(fn ->
-        receive do
-          :yours -> tunnel(client, agent, "")
-        end
-      end)
-
-    :ok = :gen_tcp.controlling_process(client, worker)
-    send(worker, :yours)
-    accept(socket, agent)
+      :ok = :gen_tcp.controlling_process(client, worker)
+      send(worker, :yours)
+      accept(socket, agent)
+    end
   end
 
   defp tunnel(client, agent, buffer) do

@@ -170,7 +170,6 @@ defmodule Emily.Artifact.Archive do
   end
 
   defp extract(archive, path, entry, file) do
-    # The umask may only take away what the archive gives: nothing but plain modes.
     case :file.open(path, [:write, :raw, :binary, :exclusive]) do
       {:ok, io} ->
         try do
@@ -180,6 +179,7 @@ defmodule Emily.Artifact.Archive do
             refuse(archive, entry.name, "sha256 #{file.sha256}", "sha256 #{digest}")
           end
 
+          # Only what a library needs; never set-user-id, nor writable by others.
           File.chmod(path, Bitwise.band(entry.mode, 0o755))
           {_padding, archive} = take(archive, Tar.padding(entry.size))
           archive
@@ -257,7 +257,16 @@ defmodule Emily.Artifact.Archive do
 
   @spec refuse(t(), String.t() | nil, String.t(), String.t()) :: no_return()
   defp refuse(archive, entry, expected, actual) do
-    error = %ArchiveError{path: archive.path, entry: entry, expected: expected, actual: actual}
+    error = %ArchiveError{
+      path: archive.path,
+      entry: entry && shown(entry),
+      expected: expected,
+      actual: shown(actual)
+    }
+
     throw({:refused, error})
   end
+
+  # A name is whatever bytes someone put there; a terminal must not act on them.
+  defp shown(text), do: if(String.printable?(text), do: text, else: inspect(text))
 end

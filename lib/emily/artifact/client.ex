@@ -6,7 +6,7 @@ defmodule Emily.Artifact.Client do
   as long as the function that was given it. Servers are always verified over `https`.
   """
 
-  alias Emily.Artifact.CertificateError
+  alias Emily.Artifact.{CertificateError, Http}
   alias Emily.Settings
 
   @enforce_keys [:profile, :settings]
@@ -73,7 +73,7 @@ defmodule Emily.Artifact.Client do
   def request_options(%__MODULE__{} = client, url) do
     scheme = URI.parse(url).scheme
 
-    with {:ok, ssl} <- ssl_options(scheme, client.settings, url) do
+    with {:ok, ssl} <- ssl_options(scheme, client.settings, Http.shown(url)) do
       {:ok,
        [autoredirect: false, connect_timeout: client.connect_ms] ++
          ssl ++ proxy_auth(scheme, client.settings)}

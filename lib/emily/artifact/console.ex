@@ -29,39 +29,47 @@ defmodule Emily.Artifact.Console do
   end
 
   @doc "Writes to the standard output, if that is a terminal."
-  @spec terminal() :: (String.t() -> any()) | nil
-  def terminal do
-    case :io.columns() do
-      {:ok, _columns} -> &IO.write/1
-      {:error, _no_terminal} -> nil
-    end
+  @spec terminal(keyword() | {:error, term()}) :: (String.t() -> any()) | nil
+  def terminal(options \\ :io.getopts()) do
+    if is_list(options) and Keyword.get(options, :stdout, false), do: &IO.write/1
   end
 
   @doc "Shows one event."
   @spec show(t(), Install.event()) :: any()
-  def show(%__MODULE__{} = console, {:info, text}), do: console.info.(text)
-  def show(%__MODULE__{} = console, {:warning, text}), do: console.warning.(text)
+  def show(%__MODULE__{} = console, {:info, text}) do
+    end_bar(console)
+    console.info.(text)
+  end
+
+  def show(%__MODULE__{} = console, {:warning, text}) do
+    end_bar(console)
+    console.warning.(text)
+  end
+
   def show(%__MODULE__{draw: nil}, {:progress, _done, _total}), do: :ok
 
   def show(%__MODULE__{} = console, {:progress, done, total}) do
     now = console.clock.()
     drawn_at = :atomics.get(console.drawn_at, 1)
 
-    cond do
-      done == total -> console.draw.(bar(done, total) <> "\n")
-      drawn_at == 0 or now - drawn_at >= @redraw_ms -> redraw(console, now, done, total)
-      true -> :ok
+    if done == total or drawn_at == 0 or now - drawn_at >= @redraw_ms do
+      :atomics.put(console.drawn_at, 1, now)
+      console.draw.(bar(done, total))
     end
+
+    if done == total, do: end_bar(console)
   end
 
   def show(%__MODULE__{}, {:step, _step}), do: :ok
 
-  defp redraw(console, now, done, total) do
-    :atomics.put(console.drawn_at, 1, now)
-    console.draw.(bar(done, total))
+  @doc "Ends the line of a bar that was left in the middle, so that other output begins clean."
+  @spec end_bar(t()) :: :ok
+  def end_bar(%__MODULE__{} = console) do
+    if :atomics.exchange(console.drawn_at, 1, 0) != 0, do: console.draw.("\n")
+    :ok
   end
 
-  # The carriage return first, so that what is drawn next replaces it and other lines begin clean.
+  # The carriage return first: each bar replaces the one before.
   defp bar(done, nil), do: "\r  #{megabytes(done)} MB "
 
   defp bar(done, total) do

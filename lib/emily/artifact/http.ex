@@ -98,6 +98,8 @@ defmodule Emily.Artifact.Http do
 
     buffers = [buffer: @socket_buffer, recbuf: @socket_buffer]
 
+    # Of a 503 that asks for a short delay, httpc repeats the request by itself; any other answer
+    # but a redirect's comes here as it is.
     :httpc.request(
       :get,
       {String.to_charlist(url), [agent, close | headers]},
@@ -202,11 +204,10 @@ defmodule Emily.Artifact.Http do
 
   defp retry_after(_headers), do: nil
 
+  # One reason for each address family that was tried; the last one is the one that counts.
   defp failure(url, {:failed_connect, details}) do
-    case List.keyfind(Enum.reverse(details), family(details), 0) do
-      {_family, _options, reason} -> failure(url, reason)
-      nil -> failure(url, List.last(details))
-    end
+    reasons = for {_family, _options, reason} <- details, do: reason
+    failure(url, List.last(reasons) || details)
   end
 
   defp failure(url, {:tls_alert, {_kind, text}}), do: untrusted(url, text)
@@ -218,11 +219,6 @@ defmodule Emily.Artifact.Http do
   defp failure(url, {:shutdown, reason}), do: failure(url, reason)
   defp failure(url, {:could_not_parse_as_http, _bytes}), do: failure(url, :unreadable)
   defp failure(url, reason), do: %HttpError{url: shown(url), reason: reason}
-
-  # With both address families tried, the last one's reason is the one that counts.
-  defp family(details) do
-    if List.keymember?(details, :inet, 0), do: :inet, else: :inet6
-  end
 
   defp untrusted(url, text) do
     %CertificateError{

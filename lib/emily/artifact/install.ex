@@ -232,13 +232,12 @@ defmodule Emily.Artifact.Install do
 
   defp unpack(install, cache, archive, folder) do
     temporary = Cache.temporary(cache, install.artifact)
-    host = Task.async(install.host)
 
     try do
       with :ok <- make(temporary),
            {:ok, manifest} <-
              Archive.unpack(archive, temporary, install.artifact, fn manifest ->
-               Manifest.check_host(manifest, Task.await(host))
+               Manifest.check_host(manifest, install.host.())
              end),
            step(install, :unpacked),
            :ok <- set_aside(install, cache, folder),
@@ -247,7 +246,6 @@ defmodule Emily.Artifact.Install do
         {:ok, folder, manifest}
       end
     after
-      Task.shutdown(host, :brutal_kill)
       File.rm_rf(temporary)
     end
   end

@@ -167,7 +167,9 @@ defmodule Mix.Tasks.Compile.Emily do
       notify: &Console.show(console, &1)
     }
 
-    with {:ok, manifest} <- Install.run(install), do: {:ok, warnings([]), manifest}
+    result = Install.run(install)
+    Console.end_bar(console)
+    with {:ok, manifest} <- result, do: {:ok, warnings([]), manifest}
   end
 
   defp warnings(heard) do

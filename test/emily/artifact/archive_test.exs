@@ -67,6 +67,13 @@ defmodule Emily.Artifact.ArchiveTest do
     end
   end
 
+  test "with a name that is no text is refused, and shown harmlessly", context do
+    append(context, {"\e[2J" <> <<255>>, "x", []})
+    error = refused(context, ArchiveError)
+    assert error.entry == inspect("\e[2J" <> <<255>>)
+    assert error.actual == "an unlisted file"
+  end
+
   describe "a file's size and content" do
     test "larger than the manifest says is refused before it is read", context do
       publish(context, fn entries ->

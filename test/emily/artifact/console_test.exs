@@ -38,7 +38,17 @@ defmodule Emily.Artifact.ConsoleTest do
     assert_received {:drawn, "\r  [===============               ]  50 %  5.0 of 10.0 MB "}
 
     Console.show(console, {:progress, 10_000_000, 10_000_000})
-    assert_received {:drawn, "\r  [==============================] 100 %  10.0 of 10.0 MB \n"}
+    assert_received {:drawn, "\r  [==============================] 100 %  10.0 of 10.0 MB "}
+    assert_received {:drawn, "\n"}
+    Console.end_bar(console)
+    refute_received {:drawn, _line}
+  end
+
+  test "draws on a terminal only" do
+    assert is_function(Console.terminal(terminal: true, stdout: true), 1)
+    assert Console.terminal(terminal: true, stdout: false) == nil
+    assert Console.terminal(encoding: :unicode) == nil
+    assert Console.terminal({:error, :enotsup}) == nil
   end
 
   test "draws a count where nobody says how much is to come" do
@@ -46,5 +56,21 @@ defmodule Emily.Artifact.ConsoleTest do
     console = console(draw: &send(test, {:drawn, &1}), clock: fn -> 1_000 end)
     Console.show(console, {:progress, 2_500_000, nil})
     assert_received {:drawn, "\r  2.5 MB "}
+  end
+
+  test "ends a bar that stops in the middle before it says something" do
+    test = self()
+    console = console(draw: &send(test, {:drawn, &1}), clock: fn -> 1_000 end)
+    Console.show(console, {:progress, 1, 2})
+    Console.show(console, {:info, "the connection broke"})
+    Console.show(console, {:info, "again"})
+    {:messages, messages} = Process.info(self(), :messages)
+
+    assert [
+             {:drawn, "\r" <> _bar},
+             {:drawn, "\n"},
+             {:info, "the connection broke"},
+             {:info, "again"}
+           ] = messages
   end
 end

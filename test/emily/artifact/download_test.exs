@@ -65,7 +65,7 @@ defmodule Emily.Artifact.DownloadTest do
 
     test "is a server that says nothing", context do
       script(context, %{asset(context) => [{:silent}]})
-      assert {:ok, _manifest} = install(context, client: [idle_ms: 50])
+      assert {:ok, _manifest} = install(context, client: [idle_ms: 2_000])
       assert [_downloading, again] = said(:info)
       assert again =~ "the server did not answer in time; trying again in 1.0 s"
     end

@@ -45,13 +45,12 @@ defmodule Emily.Artifact.UnavailableError do
     do:
       "could not choose Emily's native library: there is no variant #{error.variant} for #{error.target}"
 
-  defp next(%{url: url}) when is_binary(url) do
-    "Choose one with `config :emily, variant: …` or EMILY_VARIANT, or build it: `cargo xtask nif` in a checkout of #{Targets.home()}."
+  defp next(%{url: nil, target: target, variant: variant}) when nil in [target, variant],
+    do: "Build it: " <> build()
+
+  defp next(_error) do
+    "Choose one with `config :emily, variant: …` or EMILY_VARIANT, or build it: " <> build()
   end
 
-  defp next(%{target: target, variant: variant}) when is_binary(target) and is_binary(variant) do
-    "Choose one with `config :emily, variant: …` or EMILY_VARIANT, or build it: `cargo xtask nif` in a checkout of #{Targets.home()}."
-  end
-
-  defp next(_error), do: "Build it: `cargo xtask nif` in a checkout of #{Targets.home()}."
+  defp build, do: "`cargo xtask nif` in a checkout of #{Targets.home()}."
 end
