@@ -102,8 +102,6 @@ fn configuration(pin: &Pin, selection: &Selection) -> Vec<String> {
         "MLX_BUILD_EXAMPLES=OFF".to_owned(),
         // Emily reads safetensors; without GGUF one source less is fetched.
         "MLX_BUILD_GGUF=OFF".to_owned(),
-        // What the build fetches may also come from the machine.
-        "FETCHCONTENT_TRY_FIND_PACKAGE_MODE=OPT_IN".to_owned(),
     ];
     if let Some(floor) = selection.variant.floors.get("macos") {
         options.push(format!("CMAKE_OSX_DEPLOYMENT_TARGET={floor}"));

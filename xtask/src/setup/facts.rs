@@ -19,18 +19,20 @@ pub enum Need {
     Format,
     Libclang,
     OpenBlas,
+    Cmake,
     Elixir,
     Otp,
 }
 
 impl Need {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Git,
         Self::Python,
         Self::Compiler,
         Self::Format,
         Self::Libclang,
         Self::OpenBlas,
+        Self::Cmake,
         Self::Elixir,
         Self::Otp,
     ];
@@ -53,6 +55,7 @@ impl fmt::Display for Need {
             Self::Format => "the C++ header <format> (g++ 13, clang 17) or else {fmt}, for mlx-c",
             Self::Libclang => "libclang with its headers, for bindgen",
             Self::OpenBlas => "OpenBLAS and the Fortran runtime, which libmlx ships with",
+            Self::Cmake => "CMake, which builds MLX on a Mac",
             Self::Elixir => "Elixir 1.18 or newer, on OTP 27 or newer",
             Self::Otp => "all of OTP that Mix and Emily use, with its headers",
         })
@@ -88,6 +91,7 @@ pub struct Facts {
     pub fmt: bool,
     pub libclang: bool,
     pub openblas: bool,
+    pub cmake: bool,
     pub elixir: Option<Elixir>,
     /// libc is newer than the distribution's own, so its matching packages come from there too.
     pub newer_libc: bool,
@@ -133,6 +137,7 @@ impl Facts {
             fmt: asked(Need::Format) && preprocesses("#include <fmt/core.h>"),
             libclang: asked(Need::Libclang) && libclang(),
             openblas: asked(Need::OpenBlas) && openblas(),
+            cmake: asked(Need::Cmake) && works("cmake", &["--version"]),
             elixir,
             newer_libc: apt::newer_libc(&release),
             apt: works("apt-get", &["--version"]),

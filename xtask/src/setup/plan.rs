@@ -47,6 +47,8 @@ pub fn missing(facts: &Facts, needs: &[Need]) -> Vec<Need> {
         Need::Format => facts.format || facts.fmt,
         Need::Libclang => facts.libclang,
         Need::OpenBlas => facts.openblas,
+        // On Linux MLX comes ready-made.
+        Need::Cmake => facts.cmake || facts.os != "macos",
         Need::Elixir => facts
             .elixir
             .as_ref()
@@ -124,6 +126,7 @@ fn packages(need: Need) -> &'static [&'static str] {
         Need::Format => &["libfmt-dev"],
         Need::Libclang => &["libclang-dev"],
         Need::OpenBlas => &["libopenblas0-pthread", "libgfortran5"],
+        Need::Cmake => &["cmake"],
         Need::Elixir | Need::Otp => &[
             "elixir",
             "erlang-crypto",
@@ -234,6 +237,9 @@ fn macos(missing: &[Need]) -> Vec<String> {
     let mut notes = Vec::new();
     if lacks(&[Need::Git, Need::Compiler, Need::Format, Need::Libclang]) {
         notes.push("Apple's command line tools: xcode-select --install".to_owned());
+    }
+    if lacks(&[Need::Cmake]) {
+        notes.push("CMake: brew install cmake".to_owned());
     }
     if lacks(&[Need::Python]) {
         notes.push("Python 3 with pip: brew install python".to_owned());

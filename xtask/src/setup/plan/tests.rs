@@ -201,6 +201,7 @@ fn macos_and_unknown_systems_get_words_only() {
         plan.notes,
         [
             "Apple's command line tools: xcode-select --install",
+            "CMake: brew install cmake",
             "Python 3 with pip: brew install python",
             "Elixir with OTP: brew install elixir",
         ]
