@@ -63,15 +63,7 @@ defmodule Emily.Artifact.Lock do
 
   defp acquire(lock, socket, token, waiting) do
     {:ok, port} = :inet.port(socket)
-    draft = Path.join(lock.folder, "#{lock.name}.draft-#{token}")
-
-    with :ok <- write(lock, draft, "#{port} #{token} #{System.pid()} #{machine()}\n") do
-      try do
-        climb(lock, draft, waiting)
-      after
-        File.rm(draft)
-      end
-    end
+    climb(lock, %{token: token, text: "#{port} #{token} #{System.pid()} #{machine()}\n"}, waiting)
   end
 
   defp write(lock, path, text) do
@@ -80,7 +72,7 @@ defmodule Emily.Artifact.Lock do
     end
   end
 
-  defp climb(lock, draft, waiting) do
+  defp climb(lock, claim, waiting) do
     highest = highest(lock)
 
     case holder(lock, highest) do
@@ -92,17 +84,17 @@ defmodule Emily.Artifact.Lock do
         # Nothing more is sent: this returns when the holder is done or dead.
         :gen_tcp.recv(connection, 0)
         :gen_tcp.close(connection)
-        climb(lock, draft, fn _again -> :ok end)
+        climb(lock, claim, fn _again -> :ok end)
 
       :none ->
-        succeed(lock, draft, highest + 1, waiting)
+        succeed(lock, claim, highest + 1, waiting)
     end
   end
 
-  defp succeed(lock, draft, number, waiting) do
+  defp succeed(lock, claim, number, waiting) do
     path = path(lock, number)
 
-    case File.ln(draft, path) do
+    case create(lock, path, claim) do
       :ok ->
         # Between the look and the link others may have come and gone, and swept this number.
         if highest(lock) == number do
@@ -110,14 +102,30 @@ defmodule Emily.Artifact.Lock do
           :ok
         else
           File.rm(path)
-          climb(lock, draft, waiting)
+          climb(lock, claim, waiting)
         end
 
-      {:error, :eexist} ->
-        climb(lock, draft, waiting)
+      :taken ->
+        climb(lock, claim, waiting)
 
-      {:error, reason} ->
-        failed(lock, path, "link the lock's file", reason)
+      {:error, error} ->
+        {:error, error}
+    end
+  end
+
+  # Linked into place when it is written, so that nobody reads half of it.
+  defp create(lock, path, claim) do
+    draft = Path.join(lock.folder, "#{lock.name}.draft-#{claim.token}")
+
+    with :ok <- write(lock, draft, claim.text) do
+      linked = File.ln(draft, path)
+      File.rm(draft)
+
+      case linked do
+        :ok -> :ok
+        {:error, :eexist} -> :taken
+        {:error, reason} -> failed(lock, path, "link the lock's file", reason)
+      end
     end
   end
 
