@@ -4,11 +4,12 @@ use super::axes;
 use crate::{Array, Direction, Result, TensorType, Type, mlx::Mlx};
 
 pub(super) fn sort(mlx: Mlx, x: &Array, axis: usize, direction: Direction) -> Result<Array> {
-    let rank = x.shape().rank();
-    if rank == 0 {
+    let shape = x.shape();
+    // MLX's sort of no elements never ends.
+    if shape.rank() == 0 || shape.size() == 0 {
         return Ok(x.clone());
     }
-    let axis = axes::checked_one(axis, rank)?;
+    let axis = axes::checked_one(axis, shape.rank())?;
     let ascending = mlx.sort(x, axis)?;
     match direction {
         Direction::Asc => Ok(ascending),
@@ -26,8 +27,8 @@ pub(super) fn argsort(
     out: &TensorType,
 ) -> Result<Array> {
     let shape = x.shape();
-    if shape.rank() == 0 {
-        return mlx.scalar(0, out.ty);
+    if shape.rank() == 0 || shape.size() == 0 {
+        return mlx.broadcast_to(&mlx.scalar(0, out.ty)?, shape.dims());
     }
     let axis = axes::checked_one(axis, shape.rank())?;
     let indices = match direction {
