@@ -103,16 +103,18 @@ enum ElixirFrom {
 
 fn elixir_from(facts: &Facts) -> ElixirFrom {
     let field = |name: &str| facts.release.get(name).map(String::as_str);
-    let version = field("VERSION_ID")
-        .and_then(|version| version.split('.').next())
-        .and_then(|major| major.parse::<u32>().ok());
+    // Testing and unstable have no version.
+    let version = field("VERSION_ID").map_or(Some((u32::MAX, 0)), |version| {
+        let (major, minor) = version.split_once('.').unwrap_or((version, "0"));
+        Some((major.parse().ok()?, minor.parse().ok()?))
+    });
     match (field("ID"), version) {
-        (Some("debian"), Some(12)) => ElixirFrom::Newer {
+        (Some("debian"), Some((12, _))) => ElixirFrom::Newer {
             own: "bookworm",
             newer: "trixie",
         },
-        // Testing and unstable have no version.
-        (Some("debian"), None | Some(13..)) | (Some("ubuntu"), Some(25..)) => ElixirFrom::Itself,
+        (Some("debian"), Some((13.., _))) => ElixirFrom::Itself,
+        (Some("ubuntu"), Some(version)) if version >= (25, 10) => ElixirFrom::Itself,
         _ => ElixirFrom::Elsewhere,
     }
 }
@@ -212,7 +214,7 @@ fn debian(facts: &Facts, plan: &mut Plan) {
 }
 
 fn elixir_elsewhere() -> String {
-    "This distribution's packages of Elixir and OTP are too old (Debian 13 and Ubuntu 25.04 are the\n\
+    "This distribution's packages of Elixir and OTP are too old (Debian 13 and Ubuntu 25.10 are the\n\
      first that suffice). Install Elixir 1.18 and OTP 27 with a version manager such as mise or asdf,\n\
      or with your distribution's next release."
         .to_owned()

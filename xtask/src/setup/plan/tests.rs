@@ -10,6 +10,7 @@ fn bare(id: &str, version: &str) -> Facts {
         os: "linux".into(),
         release: release
             .iter()
+            .filter(|(_, value)| !value.is_empty())
             .map(|(key, value)| (key.to_string(), value.to_string()))
             .collect(),
         apt: true,
@@ -140,12 +141,14 @@ fn later_releases_suffice_themselves() {
 
 #[test]
 fn an_older_ubuntu_is_told_where_elixir_can_be_had() {
-    let plan = make(&bare("ubuntu", "24.04"));
-    assert_eq!(plan.notes, [elixir_elsewhere()]);
-    assert_eq!(
-        commands(&bare("ubuntu", "24.04"))[1],
-        format!("{INSTALL} {NATIVE}")
-    );
+    for version in ["22.04", "24.04", "25.04"] {
+        let plan = make(&bare("ubuntu", version));
+        assert_eq!(plan.notes, [elixir_elsewhere()], "{version}");
+        assert_eq!(
+            plan.steps[1].to_string(),
+            format!("env DEBIAN_FRONTEND=noninteractive {INSTALL} {NATIVE}")
+        );
+    }
 }
 
 #[test]
