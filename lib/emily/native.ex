@@ -9,15 +9,21 @@ defmodule Emily.Native do
 
   @doc false
   def load do
-    library = Path.join(:code.priv_dir(:emily), "libemily")
+    priv = to_string(:code.priv_dir(:emily))
 
-    case :erlang.load_nif(String.to_charlist(library), 0) do
-      :ok -> :persistent_term.erase({__MODULE__, :load_error})
-      {:error, {_kind, text}} -> :persistent_term.put({__MODULE__, :load_error}, to_string(text))
+    # An install that was killed may have left files to be moved to their places.
+    with :ok <- Emily.Artifact.Priv.settle(priv),
+         :ok <- :erlang.load_nif(String.to_charlist(Path.join(priv, "libemily")), 0) do
+      :persistent_term.erase({__MODULE__, :load_error})
+    else
+      {:error, {_kind, text}} -> fail(to_string(text))
+      {:error, exception} -> fail(Exception.message(exception))
     end
 
     :ok
   end
+
+  defp fail(text), do: :persistent_term.put({__MODULE__, :load_error}, text)
 
   @doc """
   Why the library did not load; `nil` if it did.
