@@ -6,14 +6,16 @@ defmodule Emily.MixProject do
   @home "https://github.com/ausimian/emily"
 
   def project do
+    deps = deps(System.get_env("EMILY_DEPS_PATH"), System.get_env("EMILY_BARE"))
+
     [
       app: :emily,
       version: @version,
       elixir: "~> 1.18",
       compilers: Mix.compilers() ++ [:emily],
-      elixirc_paths: elixirc_paths(Mix.env()),
+      elixirc_paths: elixirc_paths(Mix.env(), deps),
       start_permanent: Mix.env() == :prod,
-      deps: deps(System.get_env("EMILY_DEPS_PATH"), System.get_env("EMILY_BARE")),
+      deps: deps,
       description: "Nx on Apple's MLX: Metal, CPU and CUDA, with a native core in Rust",
       source_url: @home,
       package: package()
@@ -27,13 +29,18 @@ defmodule Emily.MixProject do
     ]
   end
 
-  defp elixirc_paths(:test), do: ["lib", "test/support"]
-  defp elixirc_paths(_env), do: ["lib"]
+  defp elixirc_paths(:test, []), do: ["lib", "test/support"]
+  defp elixirc_paths(:test, _deps), do: ["lib", "test/support", "test/recorder"]
+  defp elixirc_paths(_env, _deps), do: ["lib"]
 
   # Nx is the oracle of the test data and is never needed to run the bare build.
   defp deps(_path, bare) when bare in ["1", "true"], do: []
   defp deps(nil, _bare), do: []
-  defp deps(path, _bare), do: for(app <- [:complex, :telemetry, :nx], do: dep(app, path))
+
+  defp deps(path, _bare) do
+    Code.require_file("test/folder_scm.exs", __DIR__)
+    for app <- [:complex, :telemetry, :nx], do: dep(app, path)
+  end
 
   defp dep(app, path),
     do: {app, path: Path.join(path, "#{app}"), override: true, only: [:dev, :test]}

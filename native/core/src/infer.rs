@@ -71,10 +71,7 @@ pub fn infer(op: &Op, inputs: &[TensorType]) -> Result<TensorType> {
                 axis, keep_axis, ..
             },
             [x],
-        ) => (
-            Type::S32,
-            reduced(x, axis.as_ref().map(std::slice::from_ref), *keep_axis)?,
-        ),
+        ) => (Type::S32, extreme(x, *axis, *keep_axis)?),
         (
             Op::Dot {
                 contract_a,
@@ -246,6 +243,11 @@ fn reduced(x: &TensorType, axes: Option<&[usize]>, keep: bool) -> Result<Vec<i32
             true => keep.then_some(1),
         })
         .collect())
+}
+
+/// The index of an extreme of the whole tensor is a scalar, whether or not axes are kept.
+fn extreme(x: &TensorType, axis: Option<usize>, keep: bool) -> Result<Vec<i32>> {
+    axis.map_or_else(|| Ok(Vec::new()), |axis| reduced(x, Some(&[axis]), keep))
 }
 
 fn contracted(

@@ -15,7 +15,7 @@ pub enum Number {
     /// A float that JSON and the BEAM have no number for.
     NonFinite(NonFinite),
     /// A real and an imaginary part.
-    Complex(f64, f64),
+    Complex(#[serde(with = "part")] f64, #[serde(with = "part")] f64),
 }
 
 /// `:nan`, `:infinity` and `:neg_infinity`.
@@ -112,6 +112,31 @@ impl From<f64> for Number {
         } else {
             Self::Float(value)
         }
+    }
+}
+
+/// A part of a complex number, which JSON has no number for where it is not finite.
+mod part {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::{NonFinite, Number};
+
+    pub fn serialize<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+        Number::from(*value).serialize(serializer)
+    }
+
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Part {
+        Finite(f64),
+        NonFinite(NonFinite),
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+        Ok(match Part::deserialize(deserializer)? {
+            Part::Finite(value) => value,
+            Part::NonFinite(kind) => kind.value(),
+        })
     }
 }
 

@@ -18,7 +18,12 @@ pub(super) fn binary(mlx: Mlx, op: &Op, x: &Array, y: &Array, out: &TensorType) 
         Op::Subtract => mlx.subtract(x, y),
         Op::Multiply => mlx.multiply(x, y),
         Op::Divide => mlx.divide(x, y),
+        Op::Pow if ty.kind() == Kind::Complex => complex_power(mlx, x, y),
         Op::Pow => mlx.power(x, y),
+        // Nx defines it for real numbers, whatever their type.
+        Op::Atan2 if ty.kind() == Kind::Complex => {
+            mlx.convert(&mlx.arctan2(&mlx.real(x)?, &mlx.real(y)?)?, ty)
+        }
         Op::Atan2 => mlx.arctan2(x, y),
         Op::Min => mlx.minimum(x, y),
         Op::Max => mlx.maximum(x, y),
@@ -55,6 +60,13 @@ fn quotient(mlx: Mlx, x: &Array, y: &Array, ty: Type) -> Result<Array> {
     let whole = mlx.truncating_divide(x, &safe)?;
     let whole = mlx.select(&by_minus_one, &mlx.negative(x)?, &whole)?;
     mlx.select(&by_zero, &minus_one, &whole)
+}
+
+/// The power of 0, whose logarithm MLX takes, is 1 for an exponent of 0, else 0.
+fn complex_power(mlx: Mlx, x: &Array, y: &Array) -> Result<Array> {
+    let zero = mlx.scalar(0, Type::C64)?;
+    let of_zero = mlx.convert(&mlx.equal(y, &zero)?, Type::C64)?;
+    mlx.select(&mlx.equal(x, &zero)?, &of_zero, &mlx.power(x, y)?)
 }
 
 /// C's `fmod`: the sign is the dividend's, where MLX's remainder has the divisor's.

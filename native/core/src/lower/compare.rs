@@ -50,6 +50,8 @@ pub(super) fn comparison(mlx: Mlx, op: &Op, x: &Array, y: &Array) -> Result<Arra
         (other, Type::U64) if other.kind() == Kind::Signed => {
             unsigned_with_signed(mlx, op, y, x, true)?
         }
+        (Type::C64, Type::F64) => complex_with_double(mlx, op, x, y)?,
+        (Type::F64, Type::C64) => complex_with_double(mlx, op, y, x)?,
         (left, right) => {
             let Some(ty) = left.merge(right) else {
                 return Err(Error::argument(format!(
@@ -86,6 +88,25 @@ fn unsigned_with_signed(
         mlx.logical_or(&compared, &negative)
     } else {
         mlx.logical_and(&compared, &mlx.logical_not(&negative)?)
+    }
+}
+
+/// Nx compares them as complex numbers of two f64, which MLX does not have: they are equal where the
+/// real parts are and there is no imaginary one. Complex numbers have no order.
+fn complex_with_double(mlx: Mlx, op: &Op, complex: &Array, double: &Array) -> Result<Array> {
+    let real = mlx.equal(&mlx.convert(&mlx.real(complex)?, Type::F64)?, double)?;
+    let imaginary = mlx.imag(complex)?;
+    let none = mlx.equal(&imaginary, &mlx.scalar(0, imaginary.ty())?)?;
+    let equal = mlx.logical_and(&real, &none)?;
+    match op {
+        Op::Equal => Ok(equal),
+        Op::NotEqual => mlx.logical_not(&equal),
+        _ => Err(Error::argument(format!(
+            "expected {} of real numbers, got: {} and {}",
+            op.name(),
+            complex.ty(),
+            double.ty()
+        ))),
     }
 }
 

@@ -92,7 +92,7 @@ fn integer_product(mlx: Mlx, device: Device, a: &Array, b: &Array, ty: Type) -> 
     let length = a.shape().dims().last().copied().unwrap_or(1);
     if a.ty().bits() + b.ty().bits() + u64::from(length.max(1).ilog2()) < digits.mantissa {
         let product = mlx.matmul(&mlx.convert(a, digits.ty)?, &mlx.convert(b, digits.ty)?)?;
-        return mlx.convert(&mlx.convert(&product, Type::S64)?, ty);
+        return whole(mlx, &product, ty);
     }
     // Two's complement: the unsigned product has the bits of the signed one.
     let word = if ty.bits() == 64 {
@@ -161,7 +161,7 @@ impl Digits {
     fn product(&self, mlx: Mlx, a: &Array, b: &Array, length: i32, word: Type) -> Result<Array> {
         let most = 1_i32 << (self.mantissa - 2 * self.bits).min(30);
         if length <= most {
-            return mlx.convert(&mlx.matmul(a, b)?, word);
+            return whole(mlx, &mlx.matmul(a, b)?, word);
         }
         let (columns, rows) = (a.shape().rank() - 1, b.shape().rank() - 2);
         let mut total: Option<Array> = None;
@@ -171,7 +171,7 @@ impl Digits {
                 range(mlx, a, columns, start, stop)?,
                 range(mlx, b, rows, start, stop)?,
             );
-            let partial = mlx.convert(&mlx.matmul(&a, &b)?, word)?;
+            let partial = whole(mlx, &mlx.matmul(&a, &b)?, word)?;
             total = Some(match total {
                 Some(total) => mlx.add(&total, &partial)?,
                 None => partial,
@@ -179,6 +179,12 @@ impl Digits {
         }
         total.ok_or_else(|| Error::argument("expected a contraction of some length, got: 0"))
     }
+}
+
+/// Floats that hold integers below 2^63, as a type that may be too narrow: C++ leaves the conversion
+/// of a float that does not fit undefined, while integers wrap.
+fn whole(mlx: Mlx, x: &Array, ty: Type) -> Result<Array> {
+    mlx.convert(&mlx.convert(x, Type::S64)?, ty)
 }
 
 /// The elements of one axis from `start` until `stop`.

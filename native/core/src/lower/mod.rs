@@ -9,6 +9,7 @@ mod cast;
 mod compare;
 mod creation;
 mod dot;
+mod double;
 mod movement;
 mod order;
 mod reduction;

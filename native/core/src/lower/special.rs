@@ -1,5 +1,6 @@
 //! Functions that MLX has no primitive for.
 
+use super::double::Double;
 use crate::{Array, Kind, Result, Type, mlx::Mlx};
 
 /// Runs `function` in f32 for the half types, whose own arithmetic is too coarse for a series.
@@ -82,7 +83,11 @@ pub(super) fn erfc(mlx: Mlx, x: &Array) -> Result<Array> {
     let series = mlx.add(&mlx.scalar(ERFC[0], ty)?, &mlx.multiply(&y, &sum)?)?;
     let series = mlx.subtract(&mlx.multiply(&series, &mlx.scalar(0.5, ty)?)?, &previous)?;
     let logarithm = mlx.subtract(&series, &mlx.square(&z)?)?;
-    let upper = mlx.multiply(&t, &mlx.exp(&logarithm)?)?;
+    let exponential = match ty {
+        Type::F64 => Double::new(mlx, &logarithm).exp()?,
+        _ => mlx.exp(&logarithm)?,
+    };
+    let upper = mlx.multiply(&t, &exponential)?;
     let negative = mlx.less(x, &mlx.scalar(0, ty)?)?;
     mlx.select(&negative, &mlx.subtract(&two, &upper)?, &upper)
 }

@@ -1,6 +1,6 @@
 //! Elementwise operations on one input.
 
-use super::{cast::cast, compare::truth, special};
+use super::{cast::cast, compare::truth, double::Double, special};
 use crate::{Array, Error, Kind, Op, Result, TensorType, Type, mlx::Mlx};
 
 pub(super) fn unary(mlx: Mlx, op: &Op, x: &Array, out: &TensorType) -> Result<Array> {
@@ -15,7 +15,36 @@ pub(super) fn unary(mlx: Mlx, op: &Op, x: &Array, out: &TensorType) -> Result<Ar
         Op::Imag if x.ty().kind() == Kind::Complex => mlx.imag(x),
         Op::Imag => mlx.broadcast_to(&mlx.scalar(0, out.ty)?, out.shape.dims()),
         Op::Ceil | Op::Floor | Op::Round if x.ty().is_integer() => cast(mlx, x, out.ty),
-        _ => same_type(mlx, op, &cast(mlx, x, out.ty)?, out.ty),
+        _ => {
+            let x = &cast(mlx, x, out.ty)?;
+            match out.ty {
+                Type::F64 => of_double(mlx, op, x),
+                Type::C64 => of_complex(mlx, op, x),
+                ty => same_type(mlx, op, x, ty),
+            }
+        }
+    }
+}
+
+fn of_double(mlx: Mlx, op: &Op, x: &Array) -> Result<Array> {
+    let double = Double::new(mlx, x);
+    match op {
+        Op::Exp => double.exp(),
+        Op::Sin => double.sin(),
+        Op::Cos => double.cos(),
+        Op::Sigmoid => double.sigmoid(),
+        Op::Erf => double.erf(special::erfc),
+        _ => same_type(mlx, op, x, Type::F64),
+    }
+}
+
+/// Functions that MLX has of real numbers alone.
+fn of_complex(mlx: Mlx, op: &Op, x: &Array) -> Result<Array> {
+    let one = mlx.scalar(1, Type::C64)?;
+    match op {
+        Op::Expm1 => mlx.subtract(&mlx.exp(x)?, &one),
+        Op::Sigmoid => mlx.divide(&one, &mlx.add(&one, &mlx.exp(&mlx.negative(x)?)?)?),
+        _ => same_type(mlx, op, x, Type::C64),
     }
 }
 

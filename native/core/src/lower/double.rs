@@ -1,0 +1,96 @@
+//! Functions of f64 that MLX's CPU backend computes in f32, from those that it does not.
+//!
+//! The rest of MLX's functions, `expm1`, `tan` and `log` among them, call C's for f64.
+
+use crate::{Array, Result, Type, mlx::Mlx};
+
+/// The functions of `x`, which is f64.
+pub(super) struct Double<'a> {
+    mlx: Mlx,
+    x: &'a Array,
+}
+
+impl<'a> Double<'a> {
+    pub(super) const fn new(mlx: Mlx, x: &'a Array) -> Self {
+        Self { mlx, x }
+    }
+
+    fn constant(&self, value: f64) -> Result<Array> {
+        self.mlx.scalar(value, Type::F64)
+    }
+
+    fn half(&self) -> Result<Array> {
+        self.mlx.multiply(self.x, &self.constant(0.5)?)
+    }
+
+    fn negative(&self) -> Result<Array> {
+        self.mlx.less(self.x, &self.constant(0.0)?)
+    }
+
+    /// The square of exp(x / 2), so that results below the least normal number are not lost, where
+    /// exp(x / 2) is expm1(x / 2) + 1, or its inverse for negative numbers, whose expm1 is near -1.
+    pub(super) fn exp(&self) -> Result<Array> {
+        let mlx = self.mlx;
+        let one = self.constant(1.0)?;
+        let growth = mlx.add(&mlx.expm1(&mlx.abs(&self.half()?)?)?, &one)?;
+        let root = mlx.select(&self.negative()?, &mlx.divide(&one, &growth)?, &growth)?;
+        mlx.square(&root)
+    }
+
+    /// 2t / (1 + t²), where t is tan(x / 2): exact to the last places near zeros too.
+    pub(super) fn sin(&self) -> Result<Array> {
+        let mlx = self.mlx;
+        let tangent = mlx.tan(&self.half()?)?;
+        let below = mlx.add(&self.constant(1.0)?, &mlx.square(&tangent)?)?;
+        mlx.divide(&mlx.add(&tangent, &tangent)?, &below)
+    }
+
+    /// sin(x) / tan(x), which is as good near zeros, where (1 - t²) / (1 + t²) is not; that in turn
+    /// has no quotient of zeros at 0.
+    pub(super) fn cos(&self) -> Result<Array> {
+        let mlx = self.mlx;
+        let tangent = mlx.tan(&self.half()?)?;
+        let square = mlx.square(&tangent)?;
+        let one = self.constant(1.0)?;
+        let near_one = mlx.divide(&mlx.subtract(&one, &square)?, &mlx.add(&one, &square)?)?;
+        let quotient = mlx.divide(&self.sin()?, &mlx.tan(self.x)?)?;
+        let small = mlx.less(&square, &self.constant(0.25)?)?;
+        mlx.select(&small, &near_one, &quotient)
+    }
+
+    /// 1 / (1 + exp(-x)).
+    pub(super) fn sigmoid(&self) -> Result<Array> {
+        let mlx = self.mlx;
+        let decay = Double::new(mlx, &mlx.negative(self.x)?).exp()?;
+        let one = self.constant(1.0)?;
+        mlx.divide(&one, &mlx.add(&one, &decay)?)
+    }
+
+    /// The Maclaurin series from -1 to 1, and what `erfc`, the complement, leaves beyond.
+    pub(super) fn erf(&self, erfc: fn(Mlx, &Array) -> Result<Array>) -> Result<Array> {
+        let mlx = self.mlx;
+        let one = self.constant(1.0)?;
+        let magnitude = mlx.abs(self.x)?;
+        let beyond = mlx.subtract(&one, &erfc(mlx, &magnitude)?)?;
+        let beyond = mlx.select(&self.negative()?, &mlx.negative(&beyond)?, &beyond)?;
+
+        let square = mlx.square(self.x)?;
+        let mut sum = self.constant(0.0)?;
+        for n in (0..ERF_TERMS).rev() {
+            let coefficient = self.constant(erf_coefficient(n))?;
+            sum = mlx.add(&mlx.multiply(&sum, &square)?, &coefficient)?;
+        }
+        let series = mlx.multiply(self.x, &sum)?;
+        mlx.select(&mlx.less(&magnitude, &one)?, &series, &beyond)
+    }
+}
+
+/// The term after the last one is below 2^-60 at 1.
+const ERF_TERMS: i32 = 20;
+
+/// 2/√π · (-1)ⁿ / (n! (2n + 1))
+fn erf_coefficient(n: i32) -> f64 {
+    let factorial: f64 = (1..=n).map(f64::from).product();
+    let sign = if n % 2 == 0 { 1.0 } else { -1.0 };
+    sign * std::f64::consts::FRAC_2_SQRT_PI / (factorial * f64::from(2 * n + 1))
+}

@@ -1,0 +1,76 @@
+//! The golden files. `Emily.Golden.Case` in the recorder says what each field means.
+
+use std::{collections::BTreeSet, fs, io::Read, path::PathBuf};
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use emily_core::{Op, Shape, TensorType, Type};
+use flate2::read::GzDecoder;
+use serde::{Deserialize, Deserializer, de::Error};
+
+const EXTENSION: &str = ".jsonl.gz";
+
+#[derive(Deserialize)]
+pub struct Case {
+    pub op: Op,
+    pub inputs: Vec<Input>,
+    pub out: Recorded,
+    pub infer: bool,
+}
+
+#[derive(Deserialize)]
+pub struct Input {
+    #[serde(flatten)]
+    pub tensor: Recorded,
+    pub base: Option<Shape>,
+    pub view: Option<Op>,
+}
+
+#[derive(Deserialize)]
+pub struct Recorded {
+    #[serde(rename = "type")]
+    ty: Type,
+    shape: Shape,
+    #[serde(deserialize_with = "bytes")]
+    pub data: Vec<u8>,
+}
+
+impl Recorded {
+    pub fn tensor_type(&self) -> TensorType {
+        TensorType {
+            ty: self.ty,
+            shape: self.shape.clone(),
+        }
+    }
+}
+
+fn bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    BASE64_STANDARD.decode(text).map_err(D::Error::custom)
+}
+
+fn folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../test/golden")
+}
+
+/// The operations that have a file.
+pub fn recorded() -> BTreeSet<String> {
+    let entries = fs::read_dir(folder()).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names
+        .filter_map(|name| name.strip_suffix(EXTENSION).map(ToOwned::to_owned))
+        .collect()
+}
+
+/// The cases of one operation.
+pub fn read(name: &str) -> Vec<Case> {
+    let path = folder().join(format!("{name}{EXTENSION}"));
+    let file = fs::File::open(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let mut text = String::new();
+    GzDecoder::new(file).read_to_string(&mut text).unwrap();
+    let cases: Vec<Case> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+        .collect();
+    assert!(!cases.is_empty(), "{name} has no cases");
+    cases
+}

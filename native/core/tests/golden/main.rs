@@ -1,0 +1,67 @@
+//! Every operation against what `Nx.BinaryBackend` computed, recorded in `test/golden/`.
+//!
+//! `mix emily.golden` records. Each operation is a test of its own here, and
+//! [`every_operation_is_tested`] fails where [`emily_core::Op`], this list and the files differ.
+
+#![allow(missing_docs, reason = "tests are named after the operation")]
+
+mod case;
+mod compare;
+mod elements;
+mod replay;
+mod tolerance;
+
+use std::collections::BTreeSet;
+
+macro_rules! operations {
+    ($($name:ident)+) => {
+        const TESTED: &[&str] = &[$(stringify!($name)),+];
+
+        $(
+            #[test]
+            fn $name() {
+                replay::operation(stringify!($name));
+            }
+        )+
+    };
+}
+
+operations! {
+    constant iota eye
+
+    as_type reshape squeeze broadcast transpose reverse slice concatenate stack
+
+    exp expm1 log log1p sigmoid cos sin tan cosh sinh tanh acos asin atan acosh asinh atanh sqrt
+    rsqrt cbrt erf erfc erf_inv abs ceil floor round negate sign conjugate real imag is_nan
+    is_infinity bitwise_not count_leading_zeros population_count logical_not
+
+    add subtract multiply pow remainder divide quotient atan2 min max bitwise_and bitwise_or
+    bitwise_xor left_shift right_shift equal not_equal greater less greater_equal less_equal
+    logical_and logical_or logical_xor
+
+    select clip
+
+    sum product reduce_max reduce_min all any argmax argmin
+
+    dot sort argsort
+}
+
+#[test]
+fn every_operation_is_tested() {
+    let tested: BTreeSet<String> = TESTED.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        known_to_serde(),
+        tested,
+        "operations and their tests differ"
+    );
+    assert_eq!(case::recorded(), tested, "golden files and tests differ");
+}
+
+/// The names of all operations: serde lists them when it meets one that it does not know.
+fn known_to_serde() -> BTreeSet<String> {
+    let error = serde_json::from_str::<emily_core::Op>("\"?\"").unwrap_err();
+    let text = error.to_string();
+    let (_, names) = text.split_once("expected one of ").unwrap();
+    let quoted = names.split('`').skip(1).step_by(2);
+    quoted.map(ToOwned::to_owned).collect()
+}

@@ -1,0 +1,134 @@
+//! Running the cases of an operation, and telling what went wrong.
+
+use std::{fmt::Write, sync::mpsc::channel};
+
+use emily_core::{Device, Result, Stream, Tensor, TensorType, infer, install_error_handler};
+
+use crate::{
+    case::{Case, Input, read},
+    compare::differences,
+    elements::elements,
+    tolerance::tolerance,
+};
+
+/// Failures that are told in full; the others are counted.
+const TOLD: usize = 12;
+
+/// Replays all cases of the operation, and panics with all that failed.
+pub fn operation(name: &str) {
+    install_error_handler();
+    let stream = Stream::new(Device::Cpu).unwrap();
+    let cases = read(name);
+    let count = cases.len();
+    let (sender, receiver) = channel();
+    let worker = stream.clone();
+    let job = move || {
+        let failures: Vec<String> = cases
+            .iter()
+            .filter_map(|case| replay(case, &worker).err())
+            .collect();
+        sender.send(failures).unwrap();
+    };
+    stream.submit(job).unwrap();
+    let failures = receiver.recv().expect("the replay panicked");
+    let told = failures
+        .iter()
+        .take(TOLD)
+        .map(String::as_str)
+        .collect::<String>();
+    assert!(
+        failures.is_empty(),
+        "{} of {count} cases of {name} failed\n{told}",
+        failures.len()
+    );
+}
+
+/// What is wrong with a case, if anything is.
+fn replay(case: &Case, stream: &Stream) -> std::result::Result<(), String> {
+    let out = case.out.tensor_type();
+    let mut faults = String::new();
+    if case.infer {
+        let types: Vec<_> = case
+            .inputs
+            .iter()
+            .map(|input| input.tensor.tensor_type())
+            .collect();
+        match infer(&case.op, &types) {
+            Ok(inferred) if inferred == out => {}
+            Ok(inferred) => writeln!(faults, "    inferred {inferred}").unwrap(),
+            Err(error) => writeln!(faults, "    not inferred: {error}").unwrap(),
+        }
+    }
+    match compute(case, &out, stream) {
+        Err(error) => writeln!(faults, "    {error}").unwrap(),
+        Ok(got) => tell_differences(case, &got, &mut faults),
+    }
+    if faults.is_empty() {
+        return Ok(());
+    }
+    let op = serde_json::to_string(&case.op).unwrap();
+    let inputs: Vec<String> = case.inputs.iter().map(describe).collect();
+    Err(format!(
+        "  {op} of {} to {out}\n{faults}",
+        inputs.join(", ")
+    ))
+}
+
+fn compute(case: &Case, out: &TensorType, stream: &Stream) -> Result<Vec<u8>> {
+    let inputs = case.inputs.iter().map(|input| tensor(input, stream));
+    let inputs = inputs.collect::<Result<Vec<_>>>()?;
+    let inputs: Vec<&Tensor> = inputs.iter().collect();
+    let result = Tensor::apply(stream, &case.op, Some(out), &inputs)?.readable()?;
+    Ok(result
+        .bytes()
+        .expect("a readable tensor has bytes")
+        .to_vec())
+}
+
+fn tensor(input: &Input, stream: &Stream) -> Result<Tensor> {
+    let ty = input.tensor.tensor_type();
+    let (Some(base), Some(view)) = (&input.base, &input.view) else {
+        return Tensor::from_bytes(stream, &ty, &input.tensor.data);
+    };
+    let base = TensorType {
+        ty: ty.ty,
+        shape: base.clone(),
+    };
+    let base = Tensor::from_bytes(stream, &base, &input.tensor.data)?;
+    Tensor::apply(stream, view, Some(&ty), &[&base])
+}
+
+fn describe(input: &Input) -> String {
+    let ty = input.tensor.tensor_type();
+    match &input.view {
+        Some(view) => format!("{ty} (a {})", view.name()),
+        None => ty.to_string(),
+    }
+}
+
+/// The first elements that differ, each with the inputs' elements where those are its own.
+fn tell_differences(case: &Case, got: &[u8], faults: &mut String) {
+    let out = case.out.tensor_type();
+    let allowed = tolerance(&case.op, out.ty);
+    let differences = differences(out.ty, &case.out.data, got, allowed);
+    for difference in differences.iter().take(3) {
+        let inputs = case.inputs.iter().filter_map(|input| {
+            let ty = input.tensor.tensor_type();
+            let own = input.view.is_none() && (ty.shape == out.shape || ty.shape.size() == 1);
+            let at = difference.index % ty.shape.size();
+            own.then(|| elements(ty.ty, &input.tensor.data)[at].to_string())
+        });
+        writeln!(
+            faults,
+            "    at {} of ({}): expected {}, got {}",
+            difference.index,
+            inputs.collect::<Vec<_>>().join(", "),
+            difference.expected,
+            difference.got
+        )
+        .unwrap();
+    }
+    if differences.len() > 3 {
+        writeln!(faults, "    and {} more", differences.len() - 3).unwrap();
+    }
+}

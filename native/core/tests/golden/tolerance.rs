@@ -1,0 +1,131 @@
+//! How near a result must be to the recorded one: the one table.
+
+use emily_core::{Op, Type};
+
+/// What may differ.
+#[derive(Clone, Copy)]
+pub struct Tolerance {
+    /// Of the expected value, as a fraction.
+    pub relative: f64,
+    /// Whatever the expected value is.
+    pub absolute: f64,
+    /// Whether a zero's sign must be right too.
+    pub signed_zero: bool,
+}
+
+/// The tolerance of `op`'s results in `ty`.
+///
+/// A unit is the distance from 1 to the next number of the type. `Nx.BinaryBackend` computes in f64
+/// and rounds once, except to bf16, whose further bits it cuts off: there a correctly rounded
+/// result may be one unit away.
+pub fn tolerance(op: &Op, ty: Type) -> Tolerance {
+    let (unit, least_normal) = match ty {
+        Type::F16 => (2_f64.powi(-10), 2_f64.powi(-14)),
+        Type::Bf16 => (2_f64.powi(-7), 2_f64.powi(-126)),
+        Type::F32 | Type::C64 => (2_f64.powi(-23), 2_f64.powi(-126)),
+        Type::F64 => (2_f64.powi(-52), 2_f64.powi(-1022)),
+        _ => (0.0, 0.0),
+    };
+    let least = least_normal * unit;
+    let cut = if ty == Type::Bf16 && !moves(op) {
+        1.0
+    } else {
+        0.0
+    };
+    let units = units(op, ty) + cut;
+    let flushed = if flushes(op) { 2.0 * least_normal } else { 0.0 };
+    Tolerance {
+        relative: units * unit,
+        absolute: units * least + flushed + near_zero(op, unit),
+        signed_zero: signed_zero(op),
+    }
+}
+
+/// Operations whose results are elements of their inputs.
+fn moves(op: &Op) -> bool {
+    matches!(
+        op,
+        Op::Reshape
+            | Op::Squeeze
+            | Op::Broadcast { .. }
+            | Op::Transpose { .. }
+            | Op::Reverse { .. }
+            | Op::Slice { .. }
+    )
+}
+
+/// How many units a result may be away, as a fraction of itself.
+fn units(op: &Op, ty: Type) -> f64 {
+    match op {
+        // BinaryBackend takes the power of 1/3, which is no binary fraction: at f64's extremes that
+        // alone is 62 units.
+        Op::Cbrt if ty == Type::F64 => 64.0,
+        // MLX sums logarithms, whose error the exponential multiplies.
+        Op::Pow if ty == Type::C64 => 16.0,
+        Op::Multiply | Op::Divide if ty == Type::C64 => 2.0,
+        // One rounding, and the types are merged before.
+        Op::Divide | Op::Atan2 => 1.0,
+        Op::Pow | Op::Sum { .. } | Op::Product { .. } | Op::Dot { .. } => 4.0,
+        // Nx's own series has the digits of f32, and so has MLX's.
+        Op::ErfInv if ty == Type::F64 => 2_f64.powi(30),
+        // MLX's approximation of f32.
+        Op::Erf => 16.0,
+        // The exponential multiplies the error of its argument by the argument, here a square.
+        Op::Erfc => 32.0,
+        Op::Sigmoid | Op::Exp => 16.0,
+        _ if flushes(op) => 4.0,
+        _ => 0.0,
+    }
+}
+
+/// What a result may be away at least.
+fn near_zero(op: &Op, unit: f64) -> f64 {
+    match op {
+        // What is left of much larger terms.
+        Op::Dot { .. } => 32.0 * unit,
+        Op::Sum { .. } => 8.0 * unit,
+        // BinaryBackend loses to 1 what is below f64's unit.
+        Op::Expm1 | Op::Log1p => 2.0 * 2_f64.powi(-52),
+        _ => 0.0,
+    }
+}
+
+/// Functions that a device computes in steps of its own, and whose results around the least normal
+/// number may become 0 on the way.
+fn flushes(op: &Op) -> bool {
+    matches!(
+        op,
+        Op::Exp
+            | Op::Expm1
+            | Op::Log
+            | Op::Log1p
+            | Op::Sigmoid
+            | Op::Cos
+            | Op::Sin
+            | Op::Tan
+            | Op::Cosh
+            | Op::Sinh
+            | Op::Tanh
+            | Op::Acos
+            | Op::Asin
+            | Op::Atan
+            | Op::Acosh
+            | Op::Asinh
+            | Op::Atanh
+            | Op::Sqrt
+            | Op::Rsqrt
+            | Op::Cbrt
+            | Op::Erf
+            | Op::Erfc
+            | Op::ErfInv
+    )
+}
+
+/// Where Nx's meaning includes the sign of a zero.
+fn signed_zero(op: &Op) -> bool {
+    moves(op)
+        || matches!(
+            op,
+            Op::Abs | Op::Negate | Op::Conjugate | Op::Real | Op::Imag
+        )
+}
