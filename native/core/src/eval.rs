@@ -8,7 +8,10 @@ use std::sync::{
 use mlx_sys as sys;
 
 use crate::{
-    Array, Op, Result, Stream, TensorType, error::take_message, infer, lower, mlx::ArrayList,
+    Array, Op, Result, Stream, TensorType,
+    error::take_message,
+    infer, lower,
+    mlx::{ArrayList, memory_limit, too_large},
 };
 
 /// Held while MLX walks a lazy graph.
@@ -122,6 +125,10 @@ impl Tensor {
                 stream: self.stream.clone(),
                 ready: AtomicBool::new(true),
             });
+        }
+        let ty = self.tensor_type();
+        if ty.bytes() > memory_limit() {
+            return Err(too_large(&ty));
         }
         let array = self.stream.mlx().contiguous(&self.array)?;
         let copy = Self {

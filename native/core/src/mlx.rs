@@ -1,10 +1,10 @@
 //! MLX's functions on one stream, under MLX's names; nothing outside `lower` and `eval` calls them.
 
-use std::ffi::CStr;
+use std::{ffi::CStr, sync::OnceLock};
 
 use mlx_sys as sys;
 
-use crate::{Array, Number, Result, Shape, Type, error::take_message};
+use crate::{Array, Error, Number, Result, Shape, TensorType, Type, error::take_message};
 
 /// Adds nodes to MLX's graph that will be computed on one stream.
 #[derive(Clone, Copy)]
@@ -296,6 +296,31 @@ impl Drop for ArrayList {
         // SAFETY: the list is owned and not used again.
         unsafe { sys::mlx_vector_array_free(self.0) };
     }
+}
+
+/// The bytes that MLX is ready to use by itself, a good part of the machine's memory.
+///
+/// On the CPU MLX does not look whether it was given the memory that it asked for, and what is larger
+/// than all there is cannot be given; so nothing like that may get there.
+pub(crate) fn memory_limit() -> usize {
+    static LIMIT: OnceLock<usize> = OnceLock::new();
+    *LIMIT.get_or_init(|| {
+        let mut limit = 0;
+        // SAFETY: `limit` is writable.
+        match unsafe { sys::mlx_get_memory_limit(&raw mut limit) } {
+            0 if limit > 0 => limit,
+            _ => usize::MAX,
+        }
+    })
+}
+
+/// The refusal of a tensor beyond [`memory_limit`].
+pub(crate) fn too_large(ty: &TensorType) -> Error {
+    Error::argument(format!(
+        "expected a tensor of at most {} bytes, which is what memory allows, got: {ty} of {} bytes",
+        memory_limit(),
+        ty.bytes()
+    ))
 }
 
 /// The version of the MLX library that is loaded, such as `0.32.2`.

@@ -1,6 +1,7 @@
 //! Graphs built and evaluated by many threads at once, and the threads behind streams.
 
-#![allow(missing_docs)]
+// Clippy knows test functions by their attribute; their fixtures may panic just as well.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
 use std::{fs, sync::mpsc::channel, thread};
 

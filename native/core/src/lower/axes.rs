@@ -3,7 +3,7 @@
 use crate::{Error, Result};
 
 /// `axes` for MLX; each must be below `rank` and appear once.
-pub(super) fn checked(axes: &[usize], rank: usize) -> Result<Vec<i32>> {
+pub(crate) fn checked(axes: &[usize], rank: usize) -> Result<Vec<i32>> {
     let distinct = axes
         .iter()
         .enumerate()
@@ -17,7 +17,7 @@ pub(super) fn checked(axes: &[usize], rank: usize) -> Result<Vec<i32>> {
 }
 
 /// `axis` for MLX; it must be below `rank`.
-pub(super) fn checked_one(axis: usize, rank: usize) -> Result<i32> {
+pub(crate) fn checked_one(axis: usize, rank: usize) -> Result<i32> {
     if axis >= rank {
         return Err(Error::argument(format!(
             "expected :axis to be below the rank, {rank}, got: {axis}"
@@ -26,8 +26,18 @@ pub(super) fn checked_one(axis: usize, rank: usize) -> Result<i32> {
     Ok(axis as i32)
 }
 
+/// `axes` for MLX; they must be all of those below `rank`, in any order.
+pub(crate) fn permutation(axes: &[usize], rank: usize) -> Result<Vec<i32>> {
+    if axes.len() != rank {
+        return Err(Error::argument(format!(
+            "expected :axes to be all {rank} axes, got: {axes:?}"
+        )));
+    }
+    checked(axes, rank)
+}
+
 /// The axes of a tensor of `rank` that are in none of the lists, in order.
-pub(super) fn remaining(rank: usize, lists: [&[usize]; 2]) -> Vec<usize> {
+pub(crate) fn remaining(rank: usize, lists: [&[usize]; 2]) -> Vec<usize> {
     (0..rank)
         .filter(|axis| lists.iter().all(|list| !list.contains(axis)))
         .collect()

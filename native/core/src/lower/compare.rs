@@ -1,7 +1,7 @@
 //! Comparisons, logic and choice.
 
 use super::cast::cast;
-use crate::{Array, Error, Kind, Op, Result, TensorType, Type, mlx::Mlx};
+use crate::{Array, Error, Kind, Op, Result, Shape, TensorType, Type, mlx::Mlx};
 
 /// MLX's bool: whether each element is not zero. NaN is not zero.
 pub(super) fn truth(mlx: Mlx, x: &Array) -> Result<Array> {
@@ -28,8 +28,21 @@ pub(super) fn select(
 }
 
 pub(super) fn clip(mlx: Mlx, x: &Array, min: &Array, max: &Array, ty: Type) -> Result<Array> {
+    check_bounds(&min.shape(), &max.shape())?;
     let at_least = mlx.maximum(&cast(mlx, x, ty)?, &cast(mlx, min, ty)?)?;
     mlx.minimum(&at_least, &cast(mlx, max, ty)?)
+}
+
+/// Scalars, as in Nx, so that the result has the tensor's shape.
+pub(crate) fn check_bounds(min: &Shape, max: &Shape) -> Result<()> {
+    if min.rank() + max.rank() == 0 {
+        return Ok(());
+    }
+    Err(Error::argument(format!(
+        "expected :min and :max to be scalars, got shapes: {:?} and {:?}",
+        min.dims(),
+        max.dims()
+    )))
 }
 
 pub(super) fn logical(mlx: Mlx, op: &Op, x: &Array, y: &Array) -> Result<Array> {

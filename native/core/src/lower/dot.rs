@@ -1,7 +1,7 @@
 //! `Nx.dot/6`: contraction over any axes, batched over any axes, on every type.
 
 use super::{axes, cast::cast};
-use crate::{Array, Device, Error, Kind, Result, TensorType, Type, mlx::Mlx};
+use crate::{Array, Device, Error, Kind, Result, Shape, TensorType, Type, mlx::Mlx};
 
 /// One side of the product.
 pub(super) struct Side<'a> {
@@ -17,7 +17,10 @@ pub(super) fn dot(
     b: &Side<'_>,
     out: &TensorType,
 ) -> Result<Array> {
-    check(a, b)?;
+    check_axes(
+        (&a.array.shape(), a.contract, a.batch),
+        (&b.array.shape(), b.contract, b.batch),
+    )?;
     // As matrices: [batch, free, contracted] times [batch, contracted, free].
     let (left, right) = (a.matrices(mlx, false)?, b.matrices(mlx, true)?);
     let product = if out.ty.is_integer() {
@@ -28,18 +31,21 @@ pub(super) fn dot(
     mlx.shaped(&product, &out.shape)
 }
 
-fn check(a: &Side<'_>, b: &Side<'_>) -> Result<()> {
-    for side in [a, b] {
-        axes::checked(
-            &[side.batch, side.contract].concat(),
-            side.array.shape().rank(),
-        )?;
-    }
+/// That the axes of each side are distinct and below its rank, and their sizes agree.
+pub(crate) fn check_axes(
+    (a, contract_a, batch_a): (&Shape, &[usize], &[usize]),
+    (b, contract_b, batch_b): (&Shape, &[usize], &[usize]),
+) -> Result<()> {
+    axes::checked(&[batch_a, contract_a].concat(), a.rank())?;
+    axes::checked(&[batch_b, contract_b].concat(), b.rank())?;
+    let sizes = |shape: &Shape, axes: &[usize]| -> Vec<i32> {
+        axes.iter().map(|&axis| shape.dims()[axis]).collect()
+    };
     for (what, left, right) in [
-        ("contract", a.contract, b.contract),
-        ("batch", a.batch, b.batch),
+        ("contract", contract_a, contract_b),
+        ("batch", batch_a, batch_b),
     ] {
-        let (left, right) = (a.sizes(left), b.sizes(right));
+        let (left, right) = (sizes(a, left), sizes(b, right));
         if left != right {
             return Err(Error::argument(format!(
                 "expected the axes of :{what}_a and :{what}_b to have equal sizes, got: {left:?} and {right:?}"
@@ -50,10 +56,16 @@ fn check(a: &Side<'_>, b: &Side<'_>) -> Result<()> {
 }
 
 impl Side<'_> {
-    fn sizes(&self, axes: &[usize]) -> Vec<i32> {
-        axes.iter()
-            .map(|&axis| self.array.shape().dims()[axis])
-            .collect()
+    /// The size of these axes as one.
+    fn size(&self, axes: &[usize]) -> Result<i32> {
+        let shape = self.array.shape();
+        let mut sizes = axes.iter().map(|&axis| shape.dims()[axis]);
+        sizes.try_fold(1_i32, i32::checked_mul).ok_or_else(|| {
+            Error::argument(format!(
+                "expected axes {axes:?} to have a product of sizes of at most 2147483647, got: {:?}",
+                shape.dims()
+            ))
+        })
     }
 
     /// The array as a batch of matrices, with the contracted axes as rows or as columns.
@@ -64,7 +76,8 @@ impl Side<'_> {
             true => [self.batch, self.contract, &free],
             false => [self.batch, &free, self.contract],
         };
-        let dims = order.map(|axes| self.sizes(axes).iter().product::<i32>());
+        let [first, second, third] = order;
+        let dims = [self.size(first)?, self.size(second)?, self.size(third)?];
         let axes: Vec<i32> = order.concat().iter().map(|&axis| axis as i32).collect();
         let ordered = if axes.is_sorted() {
             self.array.clone()

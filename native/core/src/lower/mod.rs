@@ -3,20 +3,24 @@
 //! Each submodule holds one family of operations. Inputs come with the types Nx allows, results
 //! have exactly the type and shape of `out`; MLX's booleans never leave this module.
 
-mod axes;
+pub(crate) mod axes;
 mod binary;
 mod cast;
-mod compare;
+pub(crate) mod compare;
 mod creation;
-mod dot;
+pub(crate) mod dot;
 mod double;
-mod movement;
+pub(crate) mod movement;
 mod order;
 mod reduction;
 mod special;
 mod unary;
 
-use crate::{Array, Error, Op, Result, Stream, TensorType, error::list, mlx::Mlx};
+use crate::{
+    Array, Error, Op, Result, Stream, TensorType,
+    error::list,
+    mlx::{Mlx, memory_limit, too_large},
+};
 
 /// Adds `op` to MLX's lazy graph, to be computed on `stream`.
 ///
@@ -34,6 +38,7 @@ pub fn lower(op: &Op, out: &TensorType, inputs: &[&Array], stream: &Stream) -> R
             "expected {} to take at least 1 input, got: 0",
             op.name()
         ))),
+        _ if !is_view(op) && out.bytes() > memory_limit() => Err(too_large(out)),
         _ => family(op, out, inputs, stream),
     };
     match result {
@@ -48,6 +53,14 @@ pub fn lower(op: &Op, out: &TensorType, inputs: &[&Array], stream: &Stream) -> R
     }
 }
 
+/// Whether the result stores no more than the inputs do.
+const fn is_view(op: &Op) -> bool {
+    matches!(
+        op,
+        Op::Constant { .. } | Op::Broadcast { .. } | Op::Transpose { .. } | Op::Slice { .. }
+    )
+}
+
 fn types(inputs: &[&Array]) -> Vec<TensorType> {
     inputs.iter().map(|input| input.tensor_type()).collect()
 }
@@ -60,7 +73,8 @@ fn family(op: &Op, out: &TensorType, inputs: &[&Array], stream: &Stream) -> Resu
         (Op::Eye, _) => creation::eye(mlx, out),
 
         (Op::AsType, [x]) => cast::cast(mlx, x, out.ty),
-        (Op::Reshape | Op::Squeeze, [x]) => mlx.shaped(x, &out.shape),
+        (Op::Reshape, [x]) => mlx.shaped(x, &out.shape),
+        (Op::Squeeze, [x]) => movement::squeeze(mlx, x, &out.shape),
         (Op::Broadcast { axes }, [x]) => movement::broadcast(mlx, x, axes, &out.shape),
         (Op::Transpose { axes }, [x]) => movement::transpose(mlx, x, axes),
         (Op::Reverse { axes }, [x]) => movement::reverse(mlx, x, axes),

@@ -19,8 +19,24 @@ pub(super) fn broadcast(mlx: Mlx, x: &Array, axes: &[usize], shape: &Shape) -> R
     mlx.broadcast_to(&mlx.shaped(x, &Shape::trusted(expanded))?, shape.dims())
 }
 
+pub(super) fn squeeze(mlx: Mlx, x: &Array, shape: &Shape) -> Result<Array> {
+    let from = x.shape();
+    let wide = |shape: &Shape| -> Vec<i32> {
+        let dims = shape.dims().iter().copied();
+        dims.filter(|&dim| dim != 1).collect()
+    };
+    if wide(&from) != wide(shape) || shape.rank() > from.rank() {
+        return Err(Error::argument(format!(
+            "expected squeeze to drop axes of size 1 alone, got: {:?} from {:?}",
+            shape.dims(),
+            from.dims()
+        )));
+    }
+    mlx.shaped(x, shape)
+}
+
 pub(super) fn transpose(mlx: Mlx, x: &Array, axes: &[usize]) -> Result<Array> {
-    mlx.transpose(x, &axes::checked(axes, x.shape().rank())?)
+    mlx.transpose(x, &axes::permutation(axes, x.shape().rank())?)
 }
 
 pub(super) fn reverse(mlx: Mlx, x: &Array, axes: &[usize]) -> Result<Array> {
@@ -35,6 +51,26 @@ pub(super) fn slice(
     strides: &[usize],
 ) -> Result<Array> {
     let shape = x.shape();
+    check_slice(&shape, starts, lengths, strides)?;
+    let stops: Vec<_> = starts.iter().zip(lengths).map(|(a, b)| a + b).collect();
+    mlx.slice(x, &sizes(starts), &sizes(&stops), &sizes(strides))
+}
+
+/// What lies within an axis fits 32 bits, and so does all that matters of a longer stride.
+fn sizes(list: &[usize]) -> Vec<i32> {
+    let sizes = list.iter();
+    sizes
+        .map(|&size| i32::try_from(size).unwrap_or(i32::MAX))
+        .collect()
+}
+
+/// That each axis has its entry, and the elements from its start are there.
+pub(crate) fn check_slice(
+    shape: &Shape,
+    starts: &[usize],
+    lengths: &[usize],
+    strides: &[usize],
+) -> Result<()> {
     let rank = shape.rank();
     if [starts, lengths, strides]
         .iter()
@@ -44,7 +80,6 @@ pub(super) fn slice(
             "expected :starts, :lengths and :strides to have {rank} entries each, got: {starts:?}, {lengths:?}, {strides:?}"
         )));
     }
-    let (mut start, mut stop, mut stride) = (Vec::new(), Vec::new(), Vec::new());
     for (axis, &dim) in shape.dims().iter().enumerate() {
         let end = starts[axis].checked_add(lengths[axis]);
         if end.is_none_or(|end| end > dim as usize) || strides[axis] == 0 {
@@ -53,11 +88,8 @@ pub(super) fn slice(
                 lengths[axis], starts[axis], strides[axis]
             )));
         }
-        start.push(starts[axis] as i32);
-        stop.push((starts[axis] + lengths[axis]) as i32);
-        stride.push(i32::try_from(strides[axis]).unwrap_or(i32::MAX));
     }
-    mlx.slice(x, &start, &stop, &stride)
+    Ok(())
 }
 
 pub(super) fn concatenate(mlx: Mlx, inputs: &[&Array], axis: usize, ty: Type) -> Result<Array> {

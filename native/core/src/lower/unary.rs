@@ -38,14 +38,24 @@ fn of_double(mlx: Mlx, op: &Op, x: &Array) -> Result<Array> {
     }
 }
 
-/// Functions that MLX has of real numbers alone.
+/// Functions that MLX has of real numbers alone, but for those that Nx refuses too.
 fn of_complex(mlx: Mlx, op: &Op, x: &Array) -> Result<Array> {
     let one = mlx.scalar(1, Type::C64)?;
     match op {
         Op::Expm1 => mlx.subtract(&mlx.exp(x)?, &one),
         Op::Sigmoid => mlx.divide(&one, &mlx.add(&one, &mlx.exp(&mlx.negative(x)?)?)?),
+        Op::Erf | Op::Erfc | Op::ErfInv | Op::Ceil | Op::Floor | Op::Round | Op::BitwiseNot => {
+            Err(refused(op, Type::C64))
+        }
         _ => same_type(mlx, op, x, Type::C64),
     }
+}
+
+fn refused(op: &Op, ty: Type) -> Error {
+    Error::argument(format!(
+        "expected {} to take other inputs, got: {ty}",
+        op.name()
+    ))
 }
 
 /// Operations whose input is first given the output's type.
@@ -82,9 +92,6 @@ fn same_type(mlx: Mlx, op: &Op, x: &Array, ty: Type) -> Result<Array> {
         Op::Sqrt => mlx.sqrt(x),
         Op::Tan => mlx.tan(x),
         Op::Tanh => mlx.tanh(x),
-        _ => Err(Error::argument(format!(
-            "expected {} to take other inputs, got: {ty}",
-            op.name()
-        ))),
+        _ => Err(refused(op, ty)),
     }
 }

@@ -1,0 +1,184 @@
+//! The type and shape of a result, as Nx infers them, for callers that do not know them already.
+
+mod shapes;
+
+use crate::{
+    Error, Op, Result, Shape, TensorType, Type,
+    error::list,
+    lower::{axes, compare::check_bounds, movement::check_slice},
+};
+use shapes::{broadcast, contracted, extreme, joined, reduced, selected, sliced, stacked};
+
+/// The type and shape of `op`'s result on tensors of these types and shapes.
+///
+/// # Errors
+///
+/// If the inputs or attributes do not fit, or if the result's shape is the caller's to choose, as
+/// for `Reshape`.
+pub fn infer(op: &Op, inputs: &[TensorType]) -> Result<TensorType> {
+    if op.arity().is_some_and(|arity| arity != inputs.len())
+        || (op.arity().is_none() && inputs.is_empty())
+    {
+        let expected = op
+            .arity()
+            .map_or_else(|| "at least 1".to_owned(), |arity| arity.to_string());
+        return Err(Error::argument(format!(
+            "expected {} to take {expected} inputs, got: {}",
+            op.name(),
+            inputs.len()
+        )));
+    }
+    let (ty, dims) = match (op, inputs) {
+        (
+            Op::Constant { .. }
+            | Op::Iota { .. }
+            | Op::Eye
+            | Op::AsType
+            | Op::Reshape
+            | Op::Squeeze
+            | Op::Broadcast { .. },
+            _,
+        ) => {
+            return Err(Error::argument(format!(
+                "expected the type and shape of the result of {}, which its inputs do not tell",
+                op.name()
+            )));
+        }
+        (Op::Transpose { axes }, [x]) => {
+            let order = axes::permutation(axes, x.shape.rank())?;
+            let dims = order.iter().map(|&axis| x.shape.dims()[axis as usize]);
+            (x.ty, dims.collect())
+        }
+        (Op::Reverse { axes }, [x]) => {
+            axes::checked(axes, x.shape.rank())?;
+            (x.ty, x.shape.dims().to_vec())
+        }
+        (
+            Op::Slice {
+                starts,
+                lengths,
+                strides,
+            },
+            [x],
+        ) => {
+            check_slice(&x.shape, starts, lengths, strides)?;
+            (x.ty, sliced(lengths, strides))
+        }
+        (Op::Concatenate { axis }, _) => (merged(op, inputs)?, joined(*axis, inputs)?),
+        (Op::Stack { axis }, _) => (merged(op, inputs)?, stacked(*axis, inputs)?),
+        (Op::Select, [predicate, x, y]) => {
+            (merged(op, &inputs[1..])?, selected(op, predicate, x, y)?)
+        }
+        (Op::Clip, [x, min, max]) => {
+            check_bounds(&min.shape, &max.shape)?;
+            (merged(op, inputs)?, x.shape.dims().to_vec())
+        }
+        (Op::Sum { axes, keep_axes } | Op::Product { axes, keep_axes }, [x]) => (
+            x.ty.to_aggregate(),
+            reduced(x, axes.as_deref(), *keep_axes)?,
+        ),
+        (Op::ReduceMax { axes, keep_axes } | Op::ReduceMin { axes, keep_axes }, [x]) => {
+            (x.ty, reduced(x, axes.as_deref(), *keep_axes)?)
+        }
+        (Op::All { axes, keep_axes } | Op::Any { axes, keep_axes }, [x]) => {
+            (Type::U8, reduced(x, axes.as_deref(), *keep_axes)?)
+        }
+        (
+            Op::Argmax {
+                axis, keep_axis, ..
+            }
+            | Op::Argmin {
+                axis, keep_axis, ..
+            },
+            [x],
+        ) => (Type::S32, extreme(x, *axis, *keep_axis)?),
+        (
+            Op::Dot {
+                contract_a,
+                batch_a,
+                contract_b,
+                batch_b,
+            },
+            [a, b],
+        ) => (
+            merged(op, inputs)?,
+            contracted(a, b, contract_a, batch_a, contract_b, batch_b)?,
+        ),
+        (Op::Sort { axis, .. } | Op::Argsort { axis, .. }, [x]) => {
+            // A scalar is in order along whatever axis.
+            if x.shape.rank() > 0 {
+                axes::checked_one(*axis, x.shape.rank())?;
+            }
+            let indices = matches!(op, Op::Argsort { .. });
+            let ty = if indices { Type::S32 } else { x.ty };
+            (ty, x.shape.dims().to_vec())
+        }
+        (_, [x]) => (unary_type(op, x.ty), x.shape.dims().to_vec()),
+        (_, [x, y]) => (binary_type(op, inputs)?, broadcast(op, &[x, y])?),
+        _ => {
+            return Err(Error::argument(format!(
+                "expected {} to take other inputs",
+                op.name()
+            )));
+        }
+    };
+    let dims: Vec<i64> = dims.into_iter().map(i64::from).collect();
+    Ok(TensorType {
+        ty,
+        shape: Shape::new(&dims)?,
+    })
+}
+
+fn unary_type(op: &Op, ty: Type) -> Type {
+    match op {
+        Op::IsNan | Op::IsInfinity | Op::LogicalNot => Type::U8,
+        Op::Real | Op::Imag => ty.to_real(),
+        Op::Abs => {
+            if ty == Type::C64 {
+                Type::F32
+            } else {
+                ty
+            }
+        }
+        Op::Conjugate => Type::C64,
+        Op::Negate
+        | Op::Sign
+        | Op::Ceil
+        | Op::Floor
+        | Op::Round
+        | Op::BitwiseNot
+        | Op::CountLeadingZeros
+        | Op::PopulationCount => ty,
+        _ => ty.to_floating(),
+    }
+}
+
+fn binary_type(op: &Op, inputs: &[TensorType]) -> Result<Type> {
+    Ok(match op {
+        Op::Equal
+        | Op::NotEqual
+        | Op::Greater
+        | Op::Less
+        | Op::GreaterEqual
+        | Op::LessEqual
+        | Op::LogicalAnd
+        | Op::LogicalOr
+        | Op::LogicalXor => Type::U8,
+        Op::Divide | Op::Atan2 => merged(op, inputs)?.to_floating(),
+        _ => merged(op, inputs)?,
+    })
+}
+
+fn merged(op: &Op, inputs: &[TensorType]) -> Result<Type> {
+    let mut types = inputs.iter().map(|input| input.ty);
+    let first = types.next();
+    types
+        .fold(first, |ty, other| ty.and_then(|ty| ty.merge(other)))
+        .ok_or_else(|| {
+            Error::argument(format!(
+                "expected {} of types that MLX can hold together, got: {}",
+                op.name(),
+                list(inputs)
+            ))
+        })
+}
