@@ -74,17 +74,25 @@ defmodule Emily.Golden.Case do
   def name(%{op: op}), do: op
 
   @doc "The case as a line of its file."
-  def to_json(one) do
-    %{
+  def to_line(one) do
+    fields = %{
       op: one.op,
-      inputs: Enum.map(one.inputs, &View.to_json/1),
-      out: tensor(one.out),
+      inputs: Enum.map(one.inputs, &View.fields/1),
+      out: fields(one.out),
       infer: one.infer
     }
+
+    [JSON.encode_to_iodata!(fields, &encode/2), ?\n]
   end
 
+  # A map's own order is that in which its atoms were first loaded.
+  defp encode(map, encoder) when is_map(map),
+    do: :json.encode_key_value_list(Enum.sort(map), encoder)
+
+  defp encode(other, encoder), do: JSON.protocol_encode(other, encoder)
+
   @doc "Type, shape and bytes of a tensor."
-  def tensor(tensor) do
+  def fields(tensor) do
     %{
       type: Nx.Type.to_string(tensor.type),
       shape: Tuple.to_list(tensor.shape),

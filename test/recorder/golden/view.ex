@@ -57,10 +57,10 @@ defmodule Emily.Golden.View do
   end
 
   @doc "The input as part of a line."
-  def to_json(%{op: nil} = view), do: Case.tensor(view.tensor)
+  def fields(%{op: nil} = view), do: Case.fields(view.tensor)
 
-  def to_json(view) do
-    %{data: data, shape: base} = Case.tensor(view.base)
-    %{Case.tensor(view.tensor) | data: data} |> Map.merge(%{base: base, view: view.op})
+  def fields(view) do
+    %{data: data, shape: base} = Case.fields(view.base)
+    %{Case.fields(view.tensor) | data: data} |> Map.merge(%{base: base, view: view.op})
   end
 end
