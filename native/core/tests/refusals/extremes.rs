@@ -147,7 +147,8 @@ fn tensors_without_elements() {
         );
     }
     for op in [Op::Add, Op::Pow, Op::Remainder, Op::Atan2] {
-        assert_eq!(run(&op, &none, &[&x, &x], &stream).unwrap(), [], "{op:?}");
+        let bytes = run(&op, &none, &[&x, &x], &stream).unwrap();
+        assert!(bytes.is_empty(), "{op:?}");
     }
     for integer in [Type::S8, Type::U64, Type::F32] {
         let (a, b) = (ty(integer, &[2, 0]), ty(integer, &[0, 2]));

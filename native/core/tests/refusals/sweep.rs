@@ -1,0 +1,99 @@
+//! Every operation with inputs of every type and of awkward shapes: whatever comes of it, the
+//! process goes on.
+
+use std::sync::mpsc::channel;
+
+use emily_core::{Op, Stream, Tensor, TensorType, Type, infer};
+use serde_json::json;
+
+use crate::{stream, ty, zeros};
+
+const SHAPES: [&[i64]; 7] = [&[], &[0], &[1], &[3], &[2, 3], &[0, 3], &[2, 0, 1, 3, 1]];
+
+/// Each operation, with attributes that fit some of the shapes.
+fn operations() -> Vec<Op> {
+    let error = serde_json::from_str::<Op>("\"?\"").unwrap_err().to_string();
+    let names = error.split('`').skip(3).step_by(2);
+    names.flat_map(with_attributes).collect()
+}
+
+fn with_attributes(name: &str) -> Vec<Op> {
+    if let Ok(op) = serde_json::from_value(json!(name)) {
+        return vec![op];
+    }
+    let attributes = [
+        json!({"value": -1}),
+        json!({"axis": null, "keep_axis": true, "tie_break": "high"}),
+        json!({"axis": 1, "keep_axis": false, "tie_break": "low"}),
+        json!({"axis": 0, "direction": "desc"}),
+        json!({"axes": [0], "keep_axes": true}),
+        json!({"axes": null, "keep_axes": false}),
+        json!({"axes": [1, 0]}),
+        json!({"axes": [0]}),
+        json!({"starts": [0], "lengths": [1], "strides": [2]}),
+        json!({"contract_a": [0], "batch_a": [], "contract_b": [0], "batch_b": []}),
+        json!({"contract_a": [], "batch_a": [0], "contract_b": [], "batch_b": [0]}),
+    ];
+    let ops = attributes
+        .into_iter()
+        .filter_map(|attributes| serde_json::from_value(json!({ name: attributes })).ok());
+    let ops: Vec<Op> = ops.collect();
+    assert!(
+        !ops.is_empty(),
+        "{name} has attributes that this test does not know"
+    );
+    ops
+}
+
+/// A first input of any type with a second and third one of another, in shapes that may not fit it.
+fn try_all(op: &Op, stream: &Stream) {
+    for first in Type::ALL {
+        for second in [first, Type::S8, Type::U64, Type::C64] {
+            for (at, shape) in SHAPES.iter().enumerate() {
+                let other = if at % 2 == 0 {
+                    SHAPES[(at + 4) % SHAPES.len()]
+                } else {
+                    shape
+                };
+                let x = zeros(stream, &ty(first, shape));
+                let y = zeros(stream, &ty(second, other));
+                let z = zeros(stream, &ty(second, shape));
+                try_with(
+                    op,
+                    &[&x, &y, &z][..op.arity().unwrap_or(2)],
+                    &ty(second, shape),
+                    stream,
+                );
+            }
+        }
+    }
+}
+
+fn try_with(op: &Op, inputs: &[&Tensor], out: &TensorType, stream: &Stream) {
+    let types: Vec<_> = inputs.iter().map(|input| input.tensor_type()).collect();
+    let inferred = infer(op, &types).ok();
+    for out in inferred.iter().chain([out]) {
+        let result = Tensor::apply(stream, op, Some(out), inputs);
+        if let Ok(tensor) = result.and_then(|tensor| tensor.readable()) {
+            assert_eq!(tensor.tensor_type(), *out, "{op:?}");
+            assert_eq!(
+                tensor.bytes().unwrap().len(),
+                out.bytes(),
+                "{op:?} to {out}"
+            );
+        }
+    }
+}
+
+#[test]
+fn every_operation_survives_every_input() {
+    let stream = stream();
+    let (sender, receiver) = channel();
+    let worker = stream.clone();
+    let job = move || {
+        operations().iter().for_each(|op| try_all(op, &worker));
+        sender.send(()).unwrap();
+    };
+    stream.submit(job).unwrap();
+    receiver.recv().expect("no operation panics");
+}
