@@ -37,12 +37,15 @@ impl<'a> Double<'a> {
         mlx.square(&root)
     }
 
-    /// 2t / (1 + t²), where t is tan(x / 2): exact to the last places near zeros too.
+    /// 2t / (1 + t²), where t is tan(x / 2): exact to the last places near zeros too, but for numbers
+    /// so small that their half has fewer digits; those are their own sine.
     pub(super) fn sin(&self) -> Result<Array> {
         let mlx = self.mlx;
         let tangent = mlx.tan(&self.half()?)?;
         let below = mlx.add(&self.constant(1.0)?, &mlx.square(&tangent)?)?;
-        mlx.divide(&mlx.add(&tangent, &tangent)?, &below)
+        let sine = mlx.divide(&mlx.add(&tangent, &tangent)?, &below)?;
+        let small = mlx.less(&mlx.abs(self.x)?, &self.constant(1e-9)?)?;
+        mlx.select(&small, self.x, &sine)
     }
 
     /// sin(x) / tan(x), which is as good near zeros, where (1 - t²) / (1 + t²) is not; that in turn
