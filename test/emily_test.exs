@@ -148,7 +148,8 @@ defmodule EmilyTest do
         {[:add, [t, t], [axis: 0]],
          "expected an operation that Emily has, with its attributes, got: {:add, %{:axis => 0}}"},
         {["add", [t, t]], "expected an operation as :name or {:name, attributes}, got: \"add\""},
-        {[:sum, [t], [axes: [3]]], "expected :axes to be below the rank of f32[2], got: [3]"},
+        {[:sum, [t], [axes: [3]]],
+         "expected :axes to be distinct and below the rank, 1, got: [3]"},
         {[:transpose, [t], []],
          "expected an operation with its attributes, got: {:transpose, %{}} " <>
            "(Could not decode field 'axes' on Enum 'Op')"},
