@@ -148,7 +148,11 @@ defmodule Emily do
       ** (ArgumentError) expected an operation that Emily has, with its attributes, got: :frobnicate
   """
   @spec op(atom(), [t()], keyword()) :: t()
-  def op(name, inputs, options \\ []) when is_list(options) do
+  def op(name, inputs, options \\ [])
+
+  def op(name, inputs, []), do: Native.op(DefaultStream.get(), operation(name, []), nil, inputs)
+
+  def op(name, inputs, options) when is_list(options) do
     {out, attributes} = Keyword.split(options, [:type, :shape])
     Native.op(DefaultStream.get(), operation(name, attributes), output(inputs, out), inputs)
   end

@@ -70,7 +70,7 @@ impl Array {
 
     /// The size of each axis.
     pub fn shape(&self) -> Shape {
-        Shape::trusted(self.dims().to_vec())
+        Shape::trusted(self.dims())
     }
 
     fn dims(&self) -> &[i32] {

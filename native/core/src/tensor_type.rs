@@ -3,44 +3,40 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 use crate::{Error, Result, Type};
 
-/// The size of each axis, checked to fit MLX: each in 32 bits, the element count in 63.
+/// The size of each axis, checked to fit MLX: each in 32 bits, the element count in 60.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(try_from = "Vec<i64>", into = "Vec<i64>")]
-pub struct Shape(Vec<i32>);
+pub struct Shape(SmallVec<[i32; 6]>);
 
 impl Shape {
     /// The shape with these axis sizes.
     ///
     /// # Errors
     ///
-    /// If a size is negative or over 2^31 - 1, or if the element count overflows.
+    /// If a size is negative or over 2^31 - 1, or if the element count is 2^60 or more.
     pub fn new(dims: &[i64]) -> Result<Self> {
-        let bad = || {
-            Error::argument(format!(
-                "expected :shape to be sizes from 0 to 2147483647 with a product below 2^60, got: {dims:?}"
-            ))
-        };
-        let sizes: Option<Vec<i32>> = dims
-            .iter()
-            .map(|&dim| i32::try_from(dim).ok().filter(|dim| *dim >= 0))
-            .collect();
-        let sizes = sizes.ok_or_else(bad)?;
-        // Leaves room for the widest element, whose byte count must fit too.
+        let size = |&dim: &i64| i32::try_from(dim).ok().filter(|dim| *dim >= 0);
+        let sizes: Option<_> = dims.iter().map(size).collect();
+        // Leaves room for the widest element, whose byte count must fit too; an axis without
+        // elements does not make up for the others.
         let count = dims
             .iter()
             .try_fold(1_i64, |count, &dim| count.checked_mul(dim.max(1)));
-        match count {
-            Some(count) if count < 1 << 60 => Ok(Self(sizes)),
-            _ => Err(bad()),
+        match (sizes, count) {
+            (Some(sizes), Some(count)) if count < 1 << 60 => Ok(Self(sizes)),
+            _ => Err(Error::argument(format!(
+                "expected :shape to be sizes from 0 to 2147483647 with a product below 2^60, got: {dims:?}"
+            ))),
         }
     }
 
     /// For sizes that are known to fit because an MLX array already has them.
-    pub(crate) const fn trusted(dims: Vec<i32>) -> Self {
-        Self(dims)
+    pub(crate) fn trusted(dims: &[i32]) -> Self {
+        Self(SmallVec::from_slice(dims))
     }
 
     /// The axis sizes.

@@ -2,6 +2,8 @@
 
 mod shapes;
 
+use smallvec::SmallVec;
+
 use crate::{
     Error, Op, Result, Shape, TensorType, Type,
     error::list,
@@ -122,7 +124,7 @@ pub fn infer(op: &Op, inputs: &[TensorType]) -> Result<TensorType> {
             )));
         }
     };
-    let dims: Vec<i64> = dims.into_iter().map(i64::from).collect();
+    let dims: SmallVec<[i64; 6]> = dims.into_iter().map(i64::from).collect();
     Ok(TensorType {
         ty,
         shape: Shape::new(&dims)?,

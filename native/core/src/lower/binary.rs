@@ -1,6 +1,6 @@
 //! Elementwise operations on two inputs, which broadcast.
 
-use super::{cast::cast, compare};
+use super::{cast::promote, compare};
 use crate::{Array, Error, Kind, Op, Result, TensorType, Type, mlx::Mlx};
 
 pub(super) fn binary(mlx: Mlx, op: &Op, x: &Array, y: &Array, out: &TensorType) -> Result<Array> {
@@ -12,7 +12,8 @@ pub(super) fn binary(mlx: Mlx, op: &Op, x: &Array, y: &Array, out: &TensorType) 
         _ => {}
     }
     let ty = out.ty;
-    let (x, y) = (&cast(mlx, x, ty)?, &cast(mlx, y, ty)?);
+    let (x, y) = (promote(mlx, x, ty)?, promote(mlx, y, ty)?);
+    let (x, y) = (&*x, &*y);
     match op {
         Op::Add => mlx.add(x, y),
         Op::Subtract => mlx.subtract(x, y),

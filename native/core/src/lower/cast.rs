@@ -1,5 +1,7 @@
 //! `Nx.as_type/2`.
 
+use std::borrow::Cow;
+
 use crate::{Array, Kind, Result, Type, mlx::Mlx};
 
 /// `x` as `ty`.
@@ -15,6 +17,14 @@ pub(super) fn cast(mlx: Mlx, x: &Array, ty: Type) -> Result<Array> {
         (Kind::Float, Kind::Signed | Kind::Unsigned) => float_to_integer(mlx, x, ty),
         _ => mlx.convert(x, ty),
     }
+}
+
+/// [`cast`] without a reference to count where `x` is of the type already, as it mostly is.
+pub(super) fn promote(mlx: Mlx, x: &Array, ty: Type) -> Result<Cow<'_, Array>> {
+    if x.ty() == ty {
+        return Ok(Cow::Borrowed(x));
+    }
+    cast(mlx, x, ty).map(Cow::Owned)
 }
 
 /// C++ leaves the conversion of what does not fit undefined, so every step here fits.

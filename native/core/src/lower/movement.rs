@@ -16,7 +16,7 @@ pub(super) fn broadcast(mlx: Mlx, x: &Array, axes: &[usize], shape: &Shape) -> R
     for (&axis, &dim) in axes.iter().zip(dims.dims()) {
         expanded[axis] = dim;
     }
-    mlx.broadcast_to(&mlx.shaped(x, &Shape::trusted(expanded))?, shape.dims())
+    mlx.broadcast_to(&mlx.shaped(x, &Shape::trusted(&expanded))?, shape.dims())
 }
 
 pub(super) fn squeeze(mlx: Mlx, x: &Array, shape: &Shape) -> Result<Array> {

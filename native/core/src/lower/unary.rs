@@ -1,6 +1,11 @@
 //! Elementwise operations on one input.
 
-use super::{cast::cast, compare::truth, double::Double, special};
+use super::{
+    cast::{cast, promote},
+    compare::truth,
+    double::Double,
+    special,
+};
 use crate::{Array, Error, Kind, Op, Result, TensorType, Type, mlx::Mlx};
 
 pub(super) fn unary(mlx: Mlx, op: &Op, x: &Array, out: &TensorType) -> Result<Array> {
@@ -16,7 +21,7 @@ pub(super) fn unary(mlx: Mlx, op: &Op, x: &Array, out: &TensorType) -> Result<Ar
         Op::Imag => mlx.broadcast_to(&mlx.scalar(0, out.ty)?, out.shape.dims()),
         Op::Ceil | Op::Floor | Op::Round if x.ty().is_integer() => cast(mlx, x, out.ty),
         _ => {
-            let x = &cast(mlx, x, out.ty)?;
+            let x = &*promote(mlx, x, out.ty)?;
             match out.ty {
                 Type::F64 => of_double(mlx, op, x),
                 Type::C64 => of_complex(mlx, op, x),
