@@ -3,6 +3,7 @@
 use std::{
     cell::RefCell,
     ffi::{CStr, c_char, c_void},
+    panic::{AssertUnwindSafe, catch_unwind},
     ptr,
 };
 
@@ -22,7 +23,7 @@ pub enum Error {
     /// An operation failed.
     #[error("{0}")]
     Operation(Box<Failure>),
-    /// A stream's thread has ended, or a job on it panicked.
+    /// A stream has no thread.
     #[error("{0}")]
     Stream(String),
 }
@@ -55,6 +56,22 @@ impl Error {
         Self::Argument(text.into())
     }
 
+    /// Adds what was being computed to an error of MLX's. Which node of the graph failed, MLX does not
+    /// tell.
+    pub(crate) fn in_evaluation(self, out: &TensorType, stream: &str) -> Self {
+        match self {
+            Self::Mlx(reason) => Self::Operation(Box::new(Failure {
+                op: "eval".to_owned(),
+                reason,
+                inputs: "all that the tensor depends on".to_owned(),
+                output: out.to_string(),
+                attributes: "none".to_owned(),
+                stream: stream.to_owned(),
+            })),
+            other => other,
+        }
+    }
+
     /// Adds the operation to an error of MLX's; arguments' errors already say enough.
     pub(crate) fn in_operation(
         self,
@@ -75,6 +92,22 @@ impl Error {
             other => other,
         }
     }
+}
+
+/// Runs `work` and turns a panic, which is a bug of ours, into an error that says so.
+///
+/// # Errors
+///
+/// What `work` returns, or that it panicked.
+pub fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let text = panic
+            .downcast_ref::<&str>()
+            .copied()
+            .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+            .unwrap_or("no message");
+        Err(Error::Mlx(format!("a bug in Emily: {text}")))
+    })
 }
 
 /// `f32[2][3], s64[4]`, or `none`.
@@ -114,4 +147,49 @@ unsafe extern "C" fn keep_message(message: *const c_char, _data: *mut c_void) {
 pub(crate) fn take_message() -> Error {
     let message = MESSAGE.with_borrow_mut(Option::take);
     Error::Mlx(message.unwrap_or_else(|| "MLX failed and gave no reason".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Shape, Type};
+
+    fn ty() -> TensorType {
+        TensorType {
+            ty: Type::F32,
+            shape: Shape::new(&[2]).unwrap(),
+        }
+    }
+
+    #[test]
+    fn panics_become_errors_that_carry_the_operation() {
+        for (work, text) in [
+            (guarded::<()>(|| panic!("a text")), "a text"),
+            (guarded::<()>(|| panic!("number {}", 7)), "number 7"),
+            (guarded::<()>(|| std::panic::panic_any(7)), "no message"),
+        ] {
+            let error =
+                work.unwrap_err()
+                    .in_operation(&Op::Add, &ty(), &[ty(), ty()], "cpu stream");
+            assert_eq!(
+                error.to_string(),
+                format!(
+                    "add failed: a bug in Emily: {text}\n  inputs: f32[2], f32[2]\n  output: f32[2]\n  \
+                     attributes: none\n  stream: cpu stream"
+                )
+            );
+        }
+        assert_eq!(guarded(|| Ok(1)).unwrap(), 1);
+    }
+
+    #[test]
+    fn failures_of_evaluation_name_the_tensor() {
+        let error = Error::Mlx("no memory".into()).in_evaluation(&ty(), "cpu stream");
+        let Error::Operation(failure) = error else {
+            panic!("expected an operation's failure, got: {error:?}");
+        };
+        assert_eq!(failure.op, "eval");
+        assert_eq!(failure.reason, "no memory");
+        assert_eq!(failure.output, "f32[2]");
+    }
 }

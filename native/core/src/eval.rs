@@ -98,17 +98,22 @@ impl Tensor {
         if self.is_ready() {
             return Ok(());
         }
+        self.compute()
+            .map_err(|error| error.in_evaluation(&self.tensor_type(), &self.stream.to_string()))?;
+        self.ready.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    fn compute(&self) -> Result<()> {
+        let list = ArrayList::new([&self.array])?;
         {
-            let list = ArrayList::new([&self.array])?;
             let _walk = LOCK.lock().unwrap_or_else(PoisonError::into_inner);
             // SAFETY: the list is live, and the lock makes this the only walk.
             if unsafe { sys::mlx_async_eval(list.raw()) } != 0 {
                 return Err(take_message());
             }
         }
-        self.stream.synchronize()?;
-        self.ready.store(true, Ordering::Release);
-        Ok(())
+        self.stream.synchronize()
     }
 
     /// This tensor with its elements in row-major order, computed and ready to be read.

@@ -20,7 +20,7 @@ mod types;
 mod decode;
 
 pub use array::Array;
-pub use error::{Error, Failure, Result, install_error_handler};
+pub use error::{Error, Failure, Result, guarded, install_error_handler};
 pub use eval::Tensor;
 pub use infer::infer;
 pub use lower::lower;

@@ -1,8 +1,6 @@
 //! Answers by message, from a stream's thread.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
-use emily_core::{Error, Result, Stream};
+use emily_core::{Result, Stream, guarded};
 use rustler::{Encoder, Env, NifResult, OwnedEnv, Reference, Term};
 
 use crate::raise::{Exception, failed};
@@ -24,12 +22,7 @@ pub fn from_worker<T: Send + 'static>(
     let mut answer = OwnedEnv::new();
     let reference = answer.save(reference);
     let work = move || {
-        let result = catch_unwind(AssertUnwindSafe(job)).unwrap_or_else(|panic| {
-            let text = panic
-                .downcast_ref::<String>()
-                .map_or("no message", String::as_str);
-            Err(Error::Stream(format!("a job panicked: {text}")))
-        });
+        let result = guarded(job);
         // The caller may be gone, and then nobody needs the answer.
         let _ = answer.send_and_clear(&caller, |env| {
             let reference = reference.load(env);

@@ -18,7 +18,7 @@ mod unary;
 
 use crate::{
     Array, Error, Op, Result, Stream, TensorType,
-    error::list,
+    error::{guarded, list},
     mlx::{Mlx, memory_limit, too_large},
 };
 
@@ -39,7 +39,7 @@ pub fn lower(op: &Op, out: &TensorType, inputs: &[&Array], stream: &Stream) -> R
             op.name()
         ))),
         _ if !is_view(op) && out.bytes() > memory_limit() => Err(too_large(out)),
-        _ => family(op, out, inputs, stream),
+        _ => guarded(|| family(op, out, inputs, stream)),
     };
     match result {
         Ok(array) if array.has_type(out) => Ok(array),
