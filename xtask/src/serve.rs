@@ -5,6 +5,7 @@ use std::{
     io::{self, Read as _, Seek as _, SeekFrom},
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
+    process::Command,
     sync::Arc,
     thread::{self, JoinHandle},
 };
@@ -66,6 +67,27 @@ pub fn start(dir: &Path, port: u16) -> Result<Server> {
         http,
         threads,
     })
+}
+
+/// Has `command` reach a server of ours directly, whatever proxy the environment names.
+pub fn reach_directly(command: &mut Command) -> &mut Command {
+    let names = ["NO_PROXY", "no_proxy"];
+    let set = names.iter().find_map(|name| {
+        let hosts = std::env::var(name).ok()?;
+        (!hosts.is_empty()).then_some(hosts)
+    });
+    let hosts = unproxied(set.as_deref());
+    command.envs(names.map(|name| (name, &hosts)))
+}
+
+/// The hosts that no proxy is asked for, with loopback among them.
+fn unproxied(set: Option<&str>) -> String {
+    let loopback = Ipv4Addr::LOCALHOST.to_string();
+    match set {
+        Some(hosts) if hosts.split([',', ' ']).any(|host| host == loopback) => hosts.to_owned(),
+        Some(hosts) => format!("{hosts},{loopback}"),
+        None => loopback,
+    }
 }
 
 impl Server {
@@ -203,7 +225,7 @@ fn header(name: &str, value: &str) -> Result<Header> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Range, parse_range};
+    use super::*;
 
     #[test]
     fn ranges() {
@@ -222,6 +244,28 @@ mod tests {
             ("lines=0-", None),
         ] {
             assert_eq!(parse_range(value, 10), expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn loopback_joins_the_hosts_without_a_proxy() {
+        for (set, expected) in [
+            (None, "127.0.0.1"),
+            (Some("example.invalid"), "example.invalid,127.0.0.1"),
+            (Some("127.0.0.1, a"), "127.0.0.1, a"),
+        ] {
+            assert_eq!(unproxied(set), expected, "{set:?}");
+        }
+        let mut command = Command::new("mix");
+        reach_directly(&mut command);
+        for name in ["NO_PROXY", "no_proxy"] {
+            let hosts = command
+                .get_envs()
+                .find_map(|(key, value)| (key == name).then_some(value?.to_str()?));
+            assert!(
+                hosts.is_some_and(|hosts| hosts.contains("127.0.0.1")),
+                "{name}"
+            );
         }
     }
 }

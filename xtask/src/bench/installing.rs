@@ -108,15 +108,14 @@ struct Project {
 impl Project {
     fn compile(&self, folder: &Path) -> Result<Duration> {
         let start = Instant::now();
-        process::output(
-            Command::new("mix")
-                .arg("compile")
-                .current_dir(folder)
-                .env("EMILY_BARE", "1")
-                .env("EMILY_CACHE", &self.cache)
-                .env("EMILY_RELEASE_URL", &self.url)
-                .env_remove("MIX_BUILD_PATH"),
-        )?;
+        let mut mix = Command::new("mix");
+        mix.arg("compile")
+            .current_dir(folder)
+            .env("EMILY_BARE", "1")
+            .env("EMILY_CACHE", &self.cache)
+            .env("EMILY_RELEASE_URL", &self.url)
+            .env_remove("MIX_BUILD_PATH");
+        process::output(serve::reach_directly(&mut mix))?;
         Ok(start.elapsed())
     }
 
@@ -139,7 +138,7 @@ fn install_by_hand(url: &str, asset: &str, folder: &Path) -> Result<Duration> {
         let mut curl = Command::new("curl");
         curl.args(["--silent", "--show-error", "--fail", "--remote-name"])
             .arg(format!("{url}{file}"));
-        process::output(curl.current_dir(folder))?;
+        process::output(serve::reach_directly(curl.current_dir(folder)))?;
     }
     let checked = if cfg!(target_os = "macos") {
         vec!["shasum", "-a", "256"]
