@@ -4,6 +4,8 @@
 //! served over HTTP; the consumer is a Mix project outside the repository that depends on the
 //! package's own files, and what it computes is held against NumPy.
 
+mod doctor;
+
 use std::{
     fmt::Write as _,
     fs,
@@ -30,7 +32,7 @@ pub fn run(flags: &flags::Demo) -> Result<()> {
     times.take("set up", || setup::ensure(flags.yes))?;
     let folder = tempfile::Builder::new().prefix("emily-demo-").tempdir()?;
     let demo = Demo::in_folder(folder.path())?;
-    let outcome = demo.play(&mut times);
+    let outcome = demo.play(&mut times, flags.keep);
     if flags.keep {
         eprintln!("kept {}", folder.keep().display());
     } else if outcome.is_err() {
@@ -64,7 +66,7 @@ impl Demo {
         Ok(demo)
     }
 
-    fn play(&self, times: &mut Times) -> Result<String> {
+    fn play(&self, times: &mut Times, keep: bool) -> Result<String> {
         let targets = Targets::load()?;
         let selection = targets.select(&flags::Cell::default())?;
         let keys = keygen::generate()?;
@@ -81,9 +83,7 @@ impl Demo {
 
         let mix = |arguments: &[&str]| self.mix(&url, arguments);
         times.take("mix compile", || process::run(&mut mix(&["compile"])))?;
-        times.take("mix emily.doctor", || {
-            process::run(&mut mix(&["emily.doctor"]))
-        })?;
+        times.take("mix emily.doctor", || doctor::ask(mix))?;
 
         let digits = template.join("digits/digits.csv.gz");
         let digits = digits.to_str().context("expected a path in UTF-8")?;
@@ -96,7 +96,7 @@ impl Demo {
         })?;
         eprint!("\nEmily: {emilys}NumPy: {numpys}");
         let accuracy = same_accuracy(&emilys, &numpys)?;
-        self.summary(&asset, accuracy)
+        self.summary(&asset, accuracy, keep)
     }
 
     /// Mix in the consumer's project, with nothing of this checkout in its environment.
@@ -114,10 +114,11 @@ impl Demo {
         }
         mix.env("EMILY_CACHE", &self.cache)
             .env("EMILY_RELEASE_URL", url);
+        serve::reach_directly(&mut mix);
         mix
     }
 
-    fn summary(&self, asset: &Asset, accuracy: &str) -> Result<String> {
+    fn summary(&self, asset: &Asset, accuracy: &str, keep: bool) -> Result<String> {
         let mut text = String::new();
         let unpacked: u64 = asset.manifest.files.iter().map(|file| file.size).sum();
         let rows = [
@@ -136,14 +137,23 @@ impl Demo {
             ),
             ("unpacked", progress::size(unpacked)),
             ("sha256", asset.sha256.clone()),
-            ("consumer", self.consumer.display().to_string()),
-            ("cache", self.cache.display().to_string()),
+            ("consumer", whereabouts(&self.consumer, keep)),
+            ("cache", whereabouts(&self.cache, keep)),
             ("result", format!("{accuracy}, as NumPy")),
         ];
         for (name, value) in rows {
             writeln!(text, "{name:>18}  {value}")?;
         }
         Ok(text)
+    }
+}
+
+/// Where a folder of the demo is to be found afterwards.
+fn whereabouts(folder: &Path, keep: bool) -> String {
+    if keep {
+        folder.display().to_string()
+    } else {
+        "removed; --keep leaves it".to_owned()
     }
 }
 
@@ -192,7 +202,16 @@ impl std::fmt::Display for Times {
 
 #[cfg(test)]
 mod tests {
-    use super::same_accuracy;
+    use std::path::Path;
+
+    use super::{same_accuracy, whereabouts};
+
+    #[test]
+    fn only_a_folder_that_stays_is_named() {
+        let folder = Path::new("/demo/cache");
+        assert_eq!(whereabouts(folder, true), "/demo/cache");
+        assert_eq!(whereabouts(folder, false), "removed; --keep leaves it");
+    }
 
     #[test]
     fn results_must_agree_to_the_last_digit() {
