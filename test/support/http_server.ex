@@ -11,6 +11,7 @@ defmodule Emily.Test.HttpServer do
     * `{:redirect, location}` - status 302
     * `{:cut, count}` - the promise of the whole, `count` bytes of it, and a clean close
     * `{:reset, count}` - the same, with the connection reset
+    * `{:reset, count, hold}` - the same, once the function returns that is called after the bytes
     * `{:short, count}` - an answer that promises and delivers only `count` bytes
     * `{:whole}` - the whole file, even if a range was asked for
     * `{:shifted, count}` - a range that begins `count` bytes from where it was asked for
@@ -197,6 +198,15 @@ defmodule Emily.Test.HttpServer do
     begin(bytes, count, headers, send_bytes)
     if transport == :gen_tcp, do: :inet.setopts(client, linger: {true, 0})
     :close
+  end
+
+  defp play({:reset, count, hold}, found, headers, send_bytes, transport, client) do
+    told = fn bytes ->
+      send_bytes.(bytes)
+      hold.()
+    end
+
+    play({:reset, count}, found, headers, told, transport, client)
   end
 
   defp play({:short, count}, {:ok, bytes}, _headers, send_bytes, _transport, _client) do

@@ -62,7 +62,7 @@ defmodule Emily.Test.InstallCase do
       settings: Settings.load(environment, release_url: options[:url] || context.server.url),
       priv: context.priv,
       key: Keyword.get(options, :key, context.key.public),
-      notify: &send(test, &1),
+      notify: Keyword.get(options, :notify, &send(test, &1)),
       host: fn -> options[:host] || ReleaseFactory.host() end,
       retry: %Retry{sleep: &send(test, {:slept, &1})},
       client: Keyword.get(options, :client, idle_ms: 5_000)

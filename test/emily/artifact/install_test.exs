@@ -155,7 +155,7 @@ defmodule Emily.Artifact.InstallTest do
       assert {:ok, _manifest} = install(context)
     end
 
-    test "and without a cache it is an error", context do
+    test "and without a cache it is an error, and heals", context do
       HttpServer.stop(context.server)
       assert {:error, error} = install(context)
       assert installed(context) == %{}
@@ -168,6 +168,9 @@ defmodule Emily.Artifact.InstallTest do
 
              Check the network, HTTPS_PROXY and EMILY_RELEASE_URL, and run `mix compile`.\
              """
+
+      assert {:ok, _manifest} = install(context, url: HttpServer.start(context.release).url)
+      assert installed(context) == context.files
     end
 
     test "a server that is down counts as no network", context do

@@ -168,7 +168,7 @@ defmodule Mix.Tasks.Compile.EmilyConsumerTest do
     assert output =~ "linux-x86_64: cpu, cuda12, cuda13\n"
   end
 
-  test "without a network the cache does, with a warning; without a cache it is an error",
+  test "without a network the cache does, with a warning; without a cache it is an error that heals",
        context do
     {_output, 0} = compile(context)
     HttpServer.stop(context.server)
@@ -187,6 +187,10 @@ defmodule Mix.Tasks.Compile.EmilyConsumerTest do
     assert status != 0
     assert output =~ "error: could not download a file of Emily's release: connection refused\n"
     assert Consumer.installed(context.dir) == %{}
+
+    back = HttpServer.start(release(context))
+    assert {_output, 0} = compile(%{context | environment: environment(back, context.dir)})
+    assert Consumer.installed(context.dir) == context.files
   end
 
   test "mix compile.emily --force finds what was published anew, and fails by its exit status",
