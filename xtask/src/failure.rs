@@ -25,6 +25,11 @@ impl Failure {
         self.facts.push((name.to_owned(), value.to_string()));
         self
     }
+
+    /// Adds the error that stands behind it.
+    pub fn because(self, error: &anyhow::Error) -> Self {
+        self.fact("cause", format!("{error:#}"))
+    }
 }
 
 impl fmt::Display for Failure {

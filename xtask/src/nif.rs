@@ -10,6 +10,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 
 use crate::{
+    failure::Failure,
     flags, mlx, process, setup,
     targets::{Selection, Targets},
     workspace,
@@ -77,8 +78,9 @@ pub fn build(selection: &Selection) -> Result<Built> {
         cargo.args(["--target", &selection.target.triple]);
         folder.push(&selection.target.triple);
     }
-    process::run(&mut cargo)
-        .context("libemily did not build; run `cargo xtask setup`, then this again")?;
+    process::run(&mut cargo).map_err(|error| {
+        Failure::new("libemily did not build", "cargo xtask setup").because(&error)
+    })?;
 
     let library = File {
         name: selection.target.library.clone(),

@@ -4,7 +4,7 @@ use std::{fs, path::PathBuf, process::Command};
 
 use anyhow::{Context as _, Result};
 
-use crate::{process, progress, workspace};
+use crate::{failure::Failure, process, progress, workspace};
 
 /// The version that results are compared with.
 pub const NUMPY: &str = "numpy==2.2.6";
@@ -19,8 +19,9 @@ pub struct Python {
 pub fn with(name: &str, requirements: &[&str]) -> Result<Python> {
     let packages = workspace::root().join("target/python").join(name);
     let marker = packages.join(".requirements");
-    let version = process::output(Command::new("python3").arg("--version"))
-        .context("run `cargo xtask setup`, then this again")?;
+    let version = process::output(Command::new("python3").arg("--version")).map_err(|error| {
+        Failure::new("expected to find Python 3", "cargo xtask setup").because(&error)
+    })?;
     let wanted = format!("{version}{}\n", requirements.join("\n"));
     if !fs::read_to_string(&marker).is_ok_and(|found| found == wanted) {
         let step = progress::step(format!("fetching {}", requirements.join(", ")));

@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::elf;
-use crate::{process, targets::Target};
+use crate::{failure::Failure, process, targets::Target};
 
 /// What MLX calls BLAS and LAPACK through.
 const OPENBLAS: &str = "libopenblas.so.0";
@@ -33,14 +33,16 @@ pub fn bundle(lib: &Path, licenses: &Path, target: &Target) -> Result<()> {
             if is_optional(name, target) {
                 continue;
             }
+            let folders: Vec<_> = folders(target)
+                .iter()
+                .map(|folder| folder.display().to_string())
+                .collect();
             bail!(
-                "MLX's package for Linux needs {name}\n  looked in {}\n\
-                 run `cargo xtask setup`, then this again",
-                folders(target)
-                    .iter()
-                    .map(|folder| folder.display().to_string())
-                    .collect::<Vec<_>>()
-                    .join(", ")
+                Failure::new(
+                    format!("MLX's package for Linux needs {name}"),
+                    "cargo xtask setup"
+                )
+                .fact("looked in", folders.join("\n"))
             );
         };
         copy(&found, &lib.join(name))?;

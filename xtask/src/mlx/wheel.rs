@@ -13,6 +13,7 @@ use zip::ZipArchive;
 
 use super::openblas;
 use crate::{
+    failure::Failure,
     pin::{Pin, Wheel},
     process, progress,
     targets::Selection,
@@ -27,12 +28,13 @@ pub fn pinned<'pin>(pin: &'pin Pin, selection: &Selection) -> Result<(&'pin str,
             let wheel = wheels.files.get(&selection.target_name)?;
             Some((wheels.package.as_str(), wheel))
         })
-        .with_context(|| {
-            format!(
-                "mlx_src/pin.json pins no wheel of MLX for {} on {}; \
-                 run `cargo xtask mlx --variant {0} --target {1} --from source`",
-                selection.variant_name, selection.target_name
+        .ok_or_else(|| {
+            let (variant, target) = (&selection.variant_name, &selection.target_name);
+            Failure::new(
+                format!("mlx_src/pin.json pins no wheel of MLX for {variant} on {target}"),
+                format!("cargo xtask mlx --variant {variant} --target {target} --from source"),
             )
+            .into()
         })
 }
 
@@ -45,10 +47,15 @@ pub fn fill(pin: &Pin, selection: &Selection, prefix: &Path) -> Result<()> {
     let actual = format!("{:x}", Sha256::digest(&bytes));
     if actual != wheel.sha256 {
         bail!(
-            "{package} {} is not the file that mlx_src/pin.json pins\n  \
-             expected {}\n  actual   {actual}\nrun `cargo xtask mlx` again",
-            pin.mlx.version,
-            wheel.sha256
+            Failure::new(
+                format!(
+                    "{package} {} is not the file that mlx_src/pin.json pins",
+                    pin.mlx.version
+                ),
+                "cargo xtask mlx"
+            )
+            .fact("expected", &wheel.sha256)
+            .fact("actual", actual)
         );
     }
     unpack(&bytes, prefix).with_context(|| format!("unpacking {}", file.display()))?;
@@ -86,7 +93,9 @@ fn download(package: &str, version: &str, wheel: &Wheel, folder: &Path) -> Resul
             .arg("--dest")
             .arg(folder),
     )
-    .context("pip could not fetch MLX's package; run `cargo xtask setup`, then this again")?;
+    .map_err(|error| {
+        Failure::new("pip could not fetch MLX's package", "cargo xtask setup").because(&error)
+    })?;
     let file = fs::read_dir(folder)?
         .filter_map(|entry| Some(entry.ok()?.path()))
         .find(|path| path.extension().is_some_and(|extension| extension == "whl"))
