@@ -4,7 +4,11 @@ defmodule Mix.Tasks.Emily.Golden do
   @moduledoc """
   Records what `Nx.BinaryBackend` computes into `test/golden/`, one file an operation.
 
-      EMILY_DEPS_PATH=… MIX_ENV=test mix emily.golden
+      EMILY_DEPS_PATH=… MIX_ENV=test mix emily.golden [--into DIR]
+
+  ## Options
+
+    * `--into DIR` - record into another folder, whose golden files are replaced
 
   It is for maintainers, and needs Nx. Run it after an operation or a kind of case was added, or to
   follow a new version of Nx. The files depend on nothing but the recorder and Nx, so a diff shows
@@ -27,11 +31,11 @@ defmodule Mix.Tasks.Emily.Golden do
   ]
 
   @impl true
-  def run(_args) do
+  def run(args) do
+    folder = folder(args)
     {:ok, _started} = Application.ensure_all_started(:nx)
     Nx.default_backend(Nx.BinaryBackend)
 
-    folder = Path.join(File.cwd!(), "test/golden")
     File.mkdir_p!(folder)
     folder |> Path.join("*.jsonl.gz") |> Path.wildcard() |> Enum.each(&File.rm!/1)
 
@@ -42,6 +46,13 @@ defmodule Mix.Tasks.Emily.Golden do
     Mix.shell().info(
       "#{length(cases)} cases of #{map_size(by_name)} operations, #{Enum.sum(sizes)} bytes"
     )
+  end
+
+  defp folder(args) do
+    case OptionParser.parse!(args, strict: [into: :string]) do
+      {options, []} -> Keyword.get(options, :into, "test/golden")
+      {_options, more} -> Mix.raise("expected no arguments but --into DIR, got: #{inspect(more)}")
+    end
   end
 
   # zlib writes neither a name nor a time, so equal cases give equal files.

@@ -1,0 +1,43 @@
+# Without Nx there is no recorder to test.
+if Code.ensure_loaded?(Nx) do
+  defmodule Mix.Tasks.Emily.GoldenTest do
+    use ExUnit.Case, async: true
+
+    import ExUnit.CaptureIO
+    import Emily.Test.InstallCase, only: [temporary_folder: 0]
+
+    alias Mix.Tasks.Emily.Golden
+
+    @moduletag :nx
+    @moduletag timeout: :infinity
+
+    # zlibs compress differently, so what counts is what the files hold.
+    defp recorded(folder) do
+      for path <- Path.wildcard(Path.join(folder, "*.jsonl.gz")), into: %{} do
+        {Path.basename(path, ".jsonl.gz"), path |> File.read!() |> :zlib.gunzip()}
+      end
+    end
+
+    test "the committed cases are what the recorder records" do
+      folder = temporary_folder()
+      said = capture_io(fn -> Golden.run(["--into", folder]) end)
+
+      committed = recorded("test/golden")
+      anew = recorded(folder)
+      names = Enum.uniq(Map.keys(committed) ++ Map.keys(anew))
+      different = for name <- names, committed[name] != anew[name], do: name
+
+      assert different == [],
+             "expected the recorder to record test/golden, got other cases of " <>
+               "#{Enum.join(different, ", ")}; run `mix emily.golden` and look at the difference"
+
+      assert said =~ ~r/\A\d+ cases of #{map_size(committed)} operations, \d+ bytes\n\z/
+    end
+
+    test "what is no option is refused" do
+      assert_raise Mix.Error, ~s(expected no arguments but --into DIR, got: ["here"]), fn ->
+        Golden.run(["here"])
+      end
+    end
+  end
+end
