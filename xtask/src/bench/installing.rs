@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use super::report::{Goal, Row};
 use crate::{
+    failure::Failure,
     keygen, package, process, progress, release, serve,
     signing::SecretKey,
     targets::{Selection, Targets},
@@ -18,6 +19,18 @@ use crate::{
 
 /// How often each is done; the middle counts.
 const SAMPLES: usize = 5;
+
+/// Fails unless the tools one would use by hand are there.
+pub fn require_tools() -> Result<()> {
+    process::output(Command::new("curl").arg("--version")).map_err(|error| {
+        Failure::new(
+            "the bench compares with curl, which does not run here: install the package curl",
+            "apt-get install curl",
+        )
+        .because(&error)
+    })?;
+    Ok(())
+}
 
 /// The rows of the table.
 pub fn rows(targets: &Targets, selection: &Selection) -> Result<Vec<Row>> {

@@ -18,6 +18,7 @@ use crate::{flags, nif, progress, setup, targets::Targets, workspace};
 /// Runs the command; the status is 1 where `--check` asks for it and a goal was missed.
 pub fn run(flags: &flags::Bench) -> Result<ExitCode> {
     setup::ensure(flags.yes)?;
+    installing::require_tools()?;
     nif::run(&flags::Nif {
         cell: flags::Cell::default(),
     })?;
