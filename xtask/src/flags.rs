@@ -59,6 +59,9 @@ pub struct Setup {
     /// Print the plan and stop; exit status 1 if anything is missing
     #[arg(long, conflicts_with = "yes")]
     pub check: bool,
+    /// Also what `mlx --from source` takes
+    #[arg(long)]
+    pub from_source: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -5,7 +5,7 @@ use std::{fs, path::Path, process::Command};
 use anyhow::{Context as _, Result, ensure};
 
 use super::openblas;
-use crate::{pin::Pin, process, progress, targets::Selection, workspace};
+use crate::{failure::Failure, pin::Pin, process, progress, setup, targets::Selection, workspace};
 
 /// Fills the empty folder `prefix`.
 pub fn fill(pin: &Pin, selection: &Selection, prefix: &Path) -> Result<()> {
@@ -17,6 +17,7 @@ pub fn fill(pin: &Pin, selection: &Selection, prefix: &Path) -> Result<()> {
         std::env::consts::OS,
         std::env::consts::ARCH
     );
+    setup::require(&setup::Need::SOURCE)?;
     let sources = checkout(pin)?;
     let build = workspace::target_dir().join("mlx-build").join(format!(
         "{}-{}",
@@ -32,7 +33,13 @@ pub fn fill(pin: &Pin, selection: &Selection, prefix: &Path) -> Result<()> {
             .arg(format!("-DCMAKE_INSTALL_PREFIX={}", prefix.display()))
             .args(&configure),
     )
-    .context("MLX could not be configured; run `cargo xtask setup`, then this again")?;
+    .map_err(|error| {
+        Failure::new(
+            "MLX could not be configured",
+            "cargo xtask setup --from-source",
+        )
+        .because(&error)
+    })?;
     let jobs = std::thread::available_parallelism().map_or(1, usize::from);
     process::run(Command::new("cmake").arg("--build").arg(&build).args([
         "--target",
@@ -107,6 +114,9 @@ fn configuration(pin: &Pin, selection: &Selection) -> Vec<String> {
         options.push(format!("CMAKE_OSX_DEPLOYMENT_TARGET={floor}"));
     }
     if selection.target.os == "linux" {
+        // Installed packages before downloads, as far as MLX asks for them.
+        options.push("USE_SYSTEM_FMT=ON".to_owned());
+        options.push("FETCHCONTENT_TRY_FIND_PACKAGE_MODE=ALWAYS".to_owned());
         options.push("BLA_VENDOR=OpenBLAS".to_owned());
         options.push("CMAKE_INSTALL_RPATH=$ORIGIN".to_owned());
         // An old-style run path also holds for the libraries beside libmlx.
@@ -153,6 +163,14 @@ mod tests {
             ("cpu", "linux-x86_64", "-DMLX_BUILD_CUDA=ON", false),
             ("cpu", "linux-x86_64", "-DBLA_VENDOR=OpenBLAS", true),
             ("aot", "macos-arm64", "-DBLA_VENDOR=OpenBLAS", false),
+            ("cpu", "linux-x86_64", "-DUSE_SYSTEM_FMT=ON", true),
+            ("aot", "macos-arm64", "-DUSE_SYSTEM_FMT=ON", false),
+            (
+                "cpu",
+                "linux-x86_64",
+                "-DFETCHCONTENT_TRY_FIND_PACKAGE_MODE=ALWAYS",
+                true,
+            ),
         ] {
             let given = options(variant, target);
             assert_eq!(

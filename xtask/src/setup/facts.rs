@@ -20,12 +20,14 @@ pub enum Need {
     Libclang,
     OpenBlas,
     Cmake,
+    Fmt,
+    BlasHeaders,
     Elixir,
     Otp,
 }
 
 impl Need {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Git,
         Self::Python,
         Self::Compiler,
@@ -33,6 +35,8 @@ impl Need {
         Self::Libclang,
         Self::OpenBlas,
         Self::Cmake,
+        Self::Fmt,
+        Self::BlasHeaders,
         Self::Elixir,
         Self::Otp,
     ];
@@ -44,6 +48,24 @@ impl Need {
         Self::Libclang,
         Self::OpenBlas,
     ];
+    /// What it takes to build MLX itself.
+    pub const SOURCE: [Self; 6] = [
+        Self::Git,
+        Self::Compiler,
+        Self::OpenBlas,
+        Self::Cmake,
+        Self::Fmt,
+        Self::BlasHeaders,
+    ];
+
+    /// What everyday work takes: on Linux MLX comes ready-made, on a Mac it is built.
+    pub fn everyday(os: &str) -> Vec<Self> {
+        let for_source_alone = [Self::Cmake, Self::Fmt, Self::BlasHeaders];
+        Self::ALL
+            .into_iter()
+            .filter(|need| os == "macos" || !for_source_alone.contains(need))
+            .collect()
+    }
 }
 
 impl fmt::Display for Need {
@@ -55,7 +77,9 @@ impl fmt::Display for Need {
             Self::Format => "the C++ header <format> (g++ 13, clang 17) or else {fmt}, for mlx-c",
             Self::Libclang => "libclang with its headers, for bindgen",
             Self::OpenBlas => "OpenBLAS and the Fortran runtime, which libmlx ships with",
-            Self::Cmake => "CMake, which builds MLX on a Mac",
+            Self::Cmake => "CMake, which builds MLX from its sources",
+            Self::Fmt => "{fmt}, for MLX from its sources",
+            Self::BlasHeaders => "the headers of OpenBLAS and LAPACK, for MLX from its sources",
             Self::Elixir => "Elixir 1.18 or newer, on OTP 27 or newer",
             Self::Otp => "all of OTP that Mix and Emily use, with its headers",
         })
@@ -92,6 +116,8 @@ pub struct Facts {
     pub libclang: bool,
     pub openblas: bool,
     pub cmake: bool,
+    /// `<cblas.h>` and `<lapacke.h>` are there.
+    pub blas_headers: bool,
     pub elixir: Option<Elixir>,
     /// libc is newer than the distribution's own, so its matching packages come from there too.
     pub newer_libc: bool,
@@ -115,11 +141,6 @@ pub struct Elixir {
 }
 
 impl Facts {
-    /// Looks at everything.
-    pub fn gather() -> Self {
-        Self::gather_for(&Need::ALL)
-    }
-
     /// Looks only at what `needs` are judged by.
     pub fn gather_for(needs: &[Need]) -> Self {
         let asked = |need| needs.contains(&need);
@@ -134,10 +155,12 @@ impl Facts {
             pip: asked(Need::Python) && works("python3", &["-m", "pip", "--version"]),
             compiler: asked(Need::Compiler) && preprocesses(""),
             format: asked(Need::Format) && preprocesses("#include <format>"),
-            fmt: asked(Need::Format) && preprocesses("#include <fmt/core.h>"),
+            fmt: (asked(Need::Format) || asked(Need::Fmt)) && preprocesses("#include <fmt/core.h>"),
             libclang: asked(Need::Libclang) && libclang(),
             openblas: asked(Need::OpenBlas) && openblas(),
             cmake: asked(Need::Cmake) && works("cmake", &["--version"]),
+            blas_headers: asked(Need::BlasHeaders)
+                && preprocesses("#include <cblas.h>\n#include <lapacke.h>"),
             elixir,
             newer_libc: apt::newer_libc(&release),
             apt: works("apt-get", &["--version"]),

@@ -1,40 +1,65 @@
 //! `cargo xtask setup`: finds what Emily is built with, and installs what is missing.
 //!
 //! `facts` looks at the machine, `plan` decides from those facts alone what to do, `apt` knows
-//! Debian's files. Nothing is changed on a machine that is ready, or without being agreed to.
+//! Debian's files, `changes` what apt would do. Nothing is changed on a machine that is ready, or without being agreed to.
 
 mod apt;
+mod changes;
 mod facts;
 mod plan;
 
-use std::io::{IsTerminal as _, Write as _};
+use std::{
+    env::consts::OS,
+    io::{IsTerminal as _, Write as _},
+};
 
 use anyhow::{Result, bail};
 use facts::Facts;
 pub use facts::Need;
-use plan::{Plan, Privilege};
+use plan::Privilege;
 
 use crate::{failure::Failure, flags};
 
 /// The command to run next where something is missing.
 const NEXT: &str = "cargo xtask setup";
+/// The same where it is of what only a build of MLX takes.
+const NEXT_FROM_SOURCE: &str = "cargo xtask setup --from-source";
 
 /// Runs the command.
 pub fn run(flags: &flags::Setup) -> Result<()> {
+    let needs = if flags.from_source {
+        Need::ALL.to_vec()
+    } else {
+        Need::everyday(OS)
+    };
     if flags.check {
-        let plan = plan::make(&Facts::gather());
+        let plan = plan::make(&Facts::gather_for(&needs), &needs);
         eprint!("{plan}");
         if plan.is_empty() {
             return Ok(());
         }
-        bail!(Failure::new("this machine is not ready", NEXT));
+        bail!(Failure::new("this machine is not ready", next(&needs)));
     }
-    ensure(flags.yes)
+    provide(&needs, flags.yes)
 }
 
-/// Makes the machine ready, or fails; `yes` agrees to the plan beforehand.
+/// The command that provides `needs`.
+fn next(needs: &[Need]) -> &'static str {
+    let everyday = Need::everyday(OS);
+    if needs.iter().all(|need| everyday.contains(need)) {
+        NEXT
+    } else {
+        NEXT_FROM_SOURCE
+    }
+}
+
+/// Makes the machine ready for everyday work, or fails; `yes` agrees to the plan beforehand.
 pub fn ensure(yes: bool) -> Result<()> {
-    let plan = plan::make(&Facts::gather());
+    provide(&Need::everyday(OS), yes)
+}
+
+fn provide(needs: &[Need], yes: bool) -> Result<()> {
+    let plan = plan::make(&Facts::gather_for(needs), needs);
     eprint!("{plan}");
     if plan.is_empty() {
         return Ok(());
@@ -42,23 +67,30 @@ pub fn ensure(yes: bool) -> Result<()> {
     if plan.steps.is_empty() {
         bail!(Failure::new(
             "nothing was installed: the plan is for you to carry out",
-            NEXT
+            next(needs)
         ));
     }
     if plan.privilege == Privilege::None {
         bail!(Failure::new(
             "the plan takes root's rights: expected to run as root or to find sudo",
-            NEXT
+            next(needs)
         ));
     }
-    if !yes && !agreed(&plan)? {
-        bail!(Failure::new("nothing was changed", NEXT));
+    if !yes && !agreed("Carry this out?", plan.steps.len())? {
+        bail!(Failure::new("nothing was changed", next(needs)));
     }
     for step in &plan.steps {
         eprintln!("→ {step}");
+        // Only now do the lists of packages hold what the plan's own sources offer.
+        if let Some(changes) = step.changes() {
+            eprintln!("  packages: {changes}");
+            if !yes && !changes.removed.is_empty() && !agreed("Remove them?", plan.steps.len())? {
+                bail!(Failure::new("no package was removed", next(needs)));
+            }
+        }
         step.carry_out(plan.privilege)?;
     }
-    let still = plan::make(&Facts::gather());
+    let still = plan::make(&Facts::gather_for(needs), needs);
     if !still.is_empty() {
         let missing: Vec<_> = still.missing.iter().map(ToString::to_string).collect();
         bail!(
@@ -81,24 +113,40 @@ pub fn require(needs: &[Need]) -> Result<()> {
         return Ok(());
     }
     let missing: Vec<_> = missing.iter().map(ToString::to_string).collect();
-    bail!(Failure::new("this machine is not ready", NEXT).fact("missing", missing.join("\n")));
+    bail!(
+        Failure::new("this machine is not ready", next(needs)).fact("missing", missing.join("\n"))
+    );
 }
 
 /// Asks at the terminal.
-fn agreed(plan: &Plan) -> Result<bool> {
+fn agreed(question: &str, steps: usize) -> Result<bool> {
     let stdin = std::io::stdin();
     if !stdin.is_terminal() {
         bail!(Failure::new(
-            format!(
-                "{} steps wait for agreement, and there is no terminal to ask at",
-                plan.steps.len()
-            ),
+            format!("{steps} steps wait for agreement, and there is no terminal to ask at"),
             "cargo xtask setup --yes"
         ));
     }
-    eprint!("Carry this out? [y/N] ");
+    eprint!("{question} [y/N] ");
     std::io::stderr().flush()?;
     let mut answer = String::new();
     stdin.read_line(&mut answer)?;
     Ok(["y", "yes"].contains(&answer.trim().to_lowercase().as_str()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_way_out_provides_what_is_missing() {
+        assert_eq!(next(&Need::BUILD), NEXT);
+        let from_source = if OS == "macos" {
+            NEXT
+        } else {
+            NEXT_FROM_SOURCE
+        };
+        assert_eq!(next(&Need::SOURCE), from_source);
+        assert_eq!(next(&Need::ALL), from_source);
+    }
 }

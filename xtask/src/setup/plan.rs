@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result, bail};
 
 use super::{
     apt,
+    changes::Changes,
     facts::{Facts, Need},
 };
 use crate::process;
@@ -47,8 +48,10 @@ pub fn missing(facts: &Facts, needs: &[Need]) -> Vec<Need> {
         Need::Format => facts.format || facts.fmt,
         Need::Libclang => facts.libclang,
         Need::OpenBlas => facts.openblas,
-        // On Linux MLX comes ready-made.
-        Need::Cmake => facts.cmake || facts.os != "macos",
+        Need::Cmake => facts.cmake,
+        // A Mac's build fetches its own {fmt} and uses Accelerate.
+        Need::Fmt => facts.fmt || facts.os == "macos",
+        Need::BlasHeaders => facts.blas_headers || facts.os == "macos",
         Need::Elixir => facts
             .elixir
             .as_ref()
@@ -61,10 +64,10 @@ pub fn missing(facts: &Facts, needs: &[Need]) -> Vec<Need> {
     needs.iter().filter(|need| !has(need)).copied().collect()
 }
 
-/// The plan for a machine.
-pub fn make(facts: &Facts) -> Plan {
+/// The plan that gives a machine what it lacks of `needs`.
+pub fn make(facts: &Facts, needs: &[Need]) -> Plan {
     let mut plan = Plan {
-        missing: missing(facts, &Need::ALL),
+        missing: missing(facts, needs),
         steps: Vec::new(),
         notes: Vec::new(),
         privilege: match (facts.root, facts.sudo) {
@@ -125,10 +128,11 @@ fn packages(need: Need) -> &'static [&'static str] {
         Need::Git => &["git"],
         Need::Python => &["python3", "python3-pip"],
         Need::Compiler => &["g++"],
-        Need::Format => &["libfmt-dev"],
+        Need::Format | Need::Fmt => &["libfmt-dev"],
         Need::Libclang => &["libclang-dev"],
         Need::OpenBlas => &["libopenblas0-pthread", "libgfortran5"],
         Need::Cmake => &["cmake"],
+        Need::BlasHeaders => &["libopenblas-dev", "liblapacke-dev"],
         Need::Elixir | Need::Otp => &[
             "elixir",
             "erlang-crypto",
@@ -193,9 +197,14 @@ fn debian(facts: &Facts, plan: &mut Plan) {
             "Debian 12's own Elixir is 1.14 on OTP 25, too old. The plan adds Debian 13 ({newer}) to\n\
              apt at priority 100, so that nothing else ever comes from there by itself, and takes\n\
              Elixir and OTP from it. They bring Debian 13's libc6 and what is tied to it (libc6-dev,\n\
-             libstdc++6, libgcc-s1 and their like), which upgrades those on this machine for good.\n\
+             libstdc++6, libgcc-s1 and their like), which upgrades those on this machine for good, and\n\
+             installed packages that stand in the way are removed. Each install is tried out first, and\n\
+             tells how many packages are new and upgraded and which ones are removed.\n\
              To keep this system as it is, do this in a container instead."
         ));
+    }
+    if newer.is_empty() {
+        plan.notes.push(OWN_SUITES.to_owned());
     }
     let apt_get = |words: &[&str]| {
         let fixed = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get"];
@@ -213,10 +222,14 @@ fn debian(facts: &Facts, plan: &mut Plan) {
     }
 }
 
+/// Where the packages of a plan come from that adds no source.
+const OWN_SUITES: &str = "\
+The packages come from this release's own suites; the plan adds no source to apt.";
+
 fn elixir_elsewhere() -> String {
     "This distribution's packages of Elixir and OTP are too old (Debian 13 and Ubuntu 25.10 are the\n\
-     first that suffice). Install Elixir 1.18 and OTP 27 with a version manager such as mise or asdf,\n\
-     or with your distribution's next release."
+     first that suffice), so Elixir is left to you: install Elixir 1.18 and OTP 27 with a version\n\
+     manager such as mise or asdf, or with your distribution's next release."
         .to_owned()
 }
 
@@ -304,6 +317,18 @@ impl fmt::Display for Step {
 }
 
 impl Step {
+    /// What an install would change.
+    ///
+    /// `None` for other steps, and where apt cannot tell: the install itself then says why.
+    pub fn changes(&self) -> Option<Changes> {
+        match self {
+            Self::Run(words) if words.iter().any(|word| word == "install") => {
+                Changes::simulate(words).ok()
+            }
+            _ => None,
+        }
+    }
+
     /// Does it.
     pub fn carry_out(&self, privilege: Privilege) -> Result<()> {
         if privilege == Privilege::None {

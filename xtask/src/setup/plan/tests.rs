@@ -25,6 +25,11 @@ fn bare(id: &str, version: &str) -> Facts {
     }
 }
 
+/// The plan for everyday work.
+fn make(facts: &Facts) -> Plan {
+    super::make(facts, &Need::everyday(&facts.os))
+}
+
 fn elixir(minor: u32, otp: u32, absent: &[&str], by_hand: bool) -> Option<Elixir> {
     let absent = absent.iter().map(ToString::to_string).collect();
     Some(Elixir {
@@ -125,7 +130,7 @@ fn debian_12_that_lacks_no_elixir_gets_no_newer_suite() {
         commands(&facts),
         ["apt-get update".to_owned(), format!("{INSTALL} libfmt-dev")]
     );
-    assert!(make(&facts).notes.is_empty());
+    assert_eq!(make(&facts).notes, [OWN_SUITES]);
 }
 
 #[test]
@@ -136,6 +141,7 @@ fn later_releases_suffice_themselves() {
             format!("{INSTALL} {NATIVE} {BEAM}"),
         ];
         assert_eq!(commands(&bare(id, version)), expected, "{id} {version}");
+        assert_eq!(make(&bare(id, version)).notes, [OWN_SUITES]);
     }
 }
 
@@ -143,12 +149,33 @@ fn later_releases_suffice_themselves() {
 fn an_older_ubuntu_is_told_where_elixir_can_be_had() {
     for version in ["22.04", "24.04", "25.04"] {
         let plan = make(&bare("ubuntu", version));
-        assert_eq!(plan.notes, [elixir_elsewhere()], "{version}");
+        let notes = [elixir_elsewhere(), OWN_SUITES.to_owned()];
+        assert_eq!(plan.notes, notes, "{version}");
         assert_eq!(
             plan.steps[1].to_string(),
             format!("env DEBIAN_FRONTEND=noninteractive {INSTALL} {NATIVE}")
         );
     }
+}
+
+#[test]
+fn a_build_of_mlx_takes_more() {
+    let facts = ready("debian", "13");
+    let plan = super::make(&facts, &Need::SOURCE);
+    assert_eq!(plan.missing, [Need::Cmake, Need::Fmt, Need::BlasHeaders]);
+    assert_eq!(
+        plan.steps[1].to_string(),
+        format!(
+            "env DEBIAN_FRONTEND=noninteractive {INSTALL} \
+             cmake libfmt-dev libopenblas-dev liblapacke-dev"
+        )
+    );
+    let mac = Facts {
+        os: "macos".into(),
+        cmake: true,
+        ..facts
+    };
+    assert!(super::make(&mac, &Need::SOURCE).is_empty());
 }
 
 #[test]
@@ -229,6 +256,7 @@ fn the_plan_says_what_it_changes() {
     for part in [
         "  - Elixir 1.18 or newer, on OTP 27 or newer\n",
         "libc6",
+        "installed packages that stand in the way are removed",
         "The plan, with sudo:\n  1. write /etc/apt/sources.list.d/emily-trixie.sources\n",
         "     | Suites: trixie\n",
         "  3. env DEBIAN_FRONTEND=noninteractive apt-get update\n",
