@@ -1,0 +1,161 @@
+defmodule Emily.GoldenTest do
+  @moduledoc """
+  Replays golden cases through `Emily.op/3`, so that each operation and its attributes are read from
+  Elixir. How exact results must be is for the core's own replay, which knows each operation's units.
+  """
+
+  use ExUnit.Case, async: true
+
+  @moduletag :native
+
+  @folder Path.expand("../golden", __DIR__)
+  @core Path.expand("../../native/core/src/op.rs", __DIR__)
+
+  # Of each operation, the first cases of each combination of types.
+  @cases_each 3
+
+  @types Map.new(
+           for(kind <- ~w(u s), bits <- [8, 16, 32, 64], do: {kind, bits}) ++
+             [{"f", 16}, {"bf", 16}, {"f", 32}, {"f", 64}, {"c", 64}],
+           fn {kind, bits} -> {"#{kind}#{bits}", {String.to_atom(kind), bits}} end
+         )
+
+  # What two correct computations in a type may differ by, of the value and below it.
+  @tolerance %{
+    {:bf, 16} => {3.0e-2, 1.0e-2},
+    {:f, 16} => {5.0e-3, 2.0e-3},
+    {:f, 32} => {1.0e-4, 1.0e-5},
+    {:f, 64} => {1.0e-4, 1.0e-5},
+    {:c, 64} => {1.0e-3, 1.0e-4}
+  }
+
+  # The enum is the one list of operations.
+  @operations (
+                [_before, enum] = String.split(File.read!(@core), "pub enum Op {\n")
+                [variants, _after] = String.split(enum, "\n}\n", parts: 2)
+
+                for [name] <- Regex.scan(~r/^    ([A-Z]\w+)/m, variants, capture: :all_but_first),
+                    do: Macro.underscore(name)
+              )
+
+  for name <- @operations do
+    test "#{name} reads its attributes from Elixir and gives what Nx gives" do
+      cases = cases(unquote(name))
+      assert cases != [], "expected golden cases of #{unquote(name)} without views, got none"
+      Enum.each(cases, &replay/1)
+    end
+  end
+
+  test "golden cases are of operations" do
+    names = for file <- File.ls!(@folder), do: Path.basename(file, ".jsonl.gz")
+    assert names -- @operations == []
+  end
+
+  defp cases(name) do
+    [@folder, "#{name}.jsonl.gz"]
+    |> Path.join()
+    |> File.read!()
+    |> :zlib.gunzip()
+    |> String.split("\n", trim: true)
+    |> Enum.map(&JSON.decode!/1)
+    |> Enum.reject(fn one -> Enum.any?(one["inputs"], &is_map_key(&1, "view")) end)
+    |> Enum.group_by(fn one -> Enum.map([one["out"] | one["inputs"]], & &1["type"]) end)
+    |> Enum.flat_map(fn {_types, cases} -> Enum.take(cases, @cases_each) end)
+  end
+
+  defp replay(%{"out" => out} = one) do
+    {name, attributes} = operation(one["op"])
+    {type, shape} = {@types[out["type"]], out["shape"]}
+    told = if one["infer"], do: [], else: [type: type, shape: shape]
+    result = Emily.op(name, Enum.map(one["inputs"], &tensor/1), attributes ++ told)
+
+    assert {Emily.dtype(result), Emily.shape(result)} == {type, shape}, inspect(one)
+    expected = elements(Base.decode64!(out["data"]), type)
+    actual = elements(Emily.to_binary(result), type)
+
+    assert length(actual) == length(expected)
+    pairs = Enum.zip(expected, actual)
+
+    different =
+      for {expected, actual} <- pairs, not close?(expected, actual, type), do: {expected, actual}
+
+    if different != [],
+      do: flunk("expected and actual elements differ: #{inspect(different)} of #{inspect(one)}")
+  end
+
+  defp tensor(%{"data" => data, "shape" => shape, "type" => type}),
+    do: Emily.from_binary(Base.decode64!(data), shape, @types[type])
+
+  defp operation(name) when is_binary(name), do: {String.to_atom(name), []}
+
+  defp operation(%{} = operation) do
+    [{name, attributes}] = Map.to_list(operation)
+
+    {String.to_atom(name),
+     for({key, value} <- attributes, do: {String.to_atom(key), attribute(key, value)})}
+  end
+
+  defp attribute("value", [re, im]), do: {attribute("value", re), attribute("value", im)}
+  defp attribute(_key, text) when is_binary(text), do: String.to_atom(text)
+  defp attribute(_key, value), do: value
+
+  # The recorder and the machines that Emily runs on are little-endian.
+  defp elements(binary, {:u, bits}), do: for(<<x::size(bits)-little <- binary>>, do: x)
+  defp elements(binary, {:s, bits}), do: for(<<x::size(bits)-little-signed <- binary>>, do: x)
+
+  defp elements(binary, {:c, 64}),
+    do: for([re, im] <- Enum.chunk_every(elements(binary, {:f, 32}), 2), do: {re, im})
+
+  defp elements(binary, {:bf, 16}),
+    do: for(<<high::16-little <- binary>>, do: float(<<0::16, high::16-little>>, 32))
+
+  defp elements(binary, {:f, bits}),
+    do: for(<<x::binary-size(div(bits, 8)) <- binary>>, do: float(x, bits))
+
+  # Bits that are no number do not match a float.
+  defp float(bytes, bits) do
+    case bytes do
+      <<x::size(bits)-little-float>> -> x
+      _not_finite -> not_finite(bytes, bits)
+    end
+  end
+
+  defp not_finite(bytes, bits) do
+    <<number::size(bits)-little>> = bytes
+    fraction = %{16 => 10, 32 => 23, 64 => 52}[bits]
+
+    <<sign::1, _exponent::size(bits - 1 - fraction), rest::size(fraction)>> =
+      <<number::size(bits)>>
+
+    case {rest, sign} do
+      {0, 0} -> :infinity
+      {0, 1} -> :neg_infinity
+      _nan -> :nan
+    end
+  end
+
+  defp close?(one, one, _type), do: true
+
+  defp close?(expected, actual, type) when is_map_key(@tolerance, type) do
+    {relative, absolute} = @tolerance[type]
+
+    case {expected, actual} do
+      {{a, b}, {c, d}} when is_float(a) and is_float(b) and is_float(c) and is_float(d) ->
+        size(a - c, b - d) <= relative * size(a, b) + absolute
+
+      # Where a part of a complex number is not finite, the other one is compared for itself.
+      {{a, b}, {c, d}} ->
+        close?(a, c, {:f, 32}) and close?(b, d, {:f, 32})
+
+      {a, b} when is_float(a) and is_float(b) ->
+        abs(a - b) <= relative * abs(a) + absolute
+
+      _other ->
+        false
+    end
+  end
+
+  defp close?(_expected, _actual, _integers), do: false
+
+  defp size(re, im), do: :math.sqrt(re * re + im * im)
+end
