@@ -65,7 +65,7 @@ defmodule Emily.Test.InstallCase do
       notify: Keyword.get(options, :notify, &send(test, &1)),
       host: fn -> options[:host] || ReleaseFactory.host() end,
       retry: %Retry{sleep: &send(test, {:slept, &1})},
-      client: Keyword.get(options, :client, idle_ms: 5_000)
+      client: Keyword.get(options, :client, [])
     }
 
     Install.run(install)
