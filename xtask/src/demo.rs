@@ -20,7 +20,7 @@ use crate::{
     failure::Failure,
     flags, keygen, package, process, progress, python,
     release::{self, Asset},
-    serve, setup,
+    serve, settings, setup,
     signing::SecretKey,
     targets::Targets,
     workspace,
@@ -104,16 +104,16 @@ impl Demo {
         let mut mix = Command::new("mix");
         mix.args(arguments).current_dir(&self.consumer);
         for name in [
-            "EMILY_BARE",
-            "EMILY_DEPS_PATH",
-            "EMILY_VARIANT",
+            settings::BARE,
+            settings::DEPS_PATH,
+            settings::VARIANT,
             "MIX_ENV",
             "MIX_BUILD_PATH",
         ] {
             mix.env_remove(name);
         }
-        mix.env("EMILY_CACHE", &self.cache)
-            .env("EMILY_RELEASE_URL", url);
+        mix.env(settings::CACHE, &self.cache)
+            .env(settings::RELEASE_URL, url);
         serve::reach_directly(&mut mix);
         mix
     }

@@ -11,13 +11,10 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::{
     failure::Failure,
-    flags, mlx, process, setup,
+    flags, mlx, process, settings, setup,
     targets::{Selection, Targets},
     workspace,
 };
-
-/// Where mlx-sys looks for MLX.
-const PREFIX: &str = "EMILY_MLX_PREFIX";
 
 /// A file of a build and the name that it ships under.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,9 +66,9 @@ pub fn build(selection: &Selection) -> Result<Built> {
     if host && selection.variant_name == selection.target.default_variant {
         // What mlx-sys looks for by itself. The variable set to the same folder would compile all
         // of it anew after each `cargo build` without it.
-        cargo.env_remove(PREFIX);
+        cargo.env_remove(settings::MLX_PREFIX);
     } else {
-        cargo.env(PREFIX, &prefix);
+        cargo.env(settings::MLX_PREFIX, &prefix);
     }
     let mut folder = target_dir;
     if !host {

@@ -1,19 +1,24 @@
-//! Every `EMILY_*` variable that the Rust tools read. README documents them in one table.
+//! Every `EMILY_*` variable that the Rust tools read, or set for a program they run. README
+//! documents them in one table.
 
 use std::{env, path::PathBuf, process::Command};
 
 use crate::process;
 
+/// Set when Mix is to work without any dependency.
+pub const BARE: &str = "EMILY_BARE";
 /// The folder that keeps verified downloads; see [`cache_dir`].
-const CACHE: &str = "EMILY_CACHE";
+pub const CACHE: &str = "EMILY_CACHE";
 /// A folder of Elixir dependencies' sources, one subfolder each.
-const DEPS_PATH: &str = "EMILY_DEPS_PATH";
+pub const DEPS_PATH: &str = "EMILY_DEPS_PATH";
+/// Where mlx-sys looks for MLX.
+pub const MLX_PREFIX: &str = "EMILY_MLX_PREFIX";
 /// Where releases are published, in place of the address in `release/targets.json`.
-const RELEASE_URL: &str = "EMILY_RELEASE_URL";
+pub const RELEASE_URL: &str = "EMILY_RELEASE_URL";
 /// The text of the secret key that signs releases.
 const SECRET_KEY: &str = "EMILY_SECRET_KEY";
 /// The variant to build or install.
-const VARIANT: &str = "EMILY_VARIANT";
+pub const VARIANT: &str = "EMILY_VARIANT";
 
 /// A variable's value; an empty one counts as absent.
 fn var(name: &str) -> Option<String> {

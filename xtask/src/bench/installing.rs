@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, ensure};
 use super::report::{Goal, Row};
 use crate::{
     failure::Failure,
-    keygen, package, process, progress, release, serve,
+    keygen, package, process, progress, release, serve, settings,
     signing::SecretKey,
     targets::{Selection, Targets},
 };
@@ -124,9 +124,9 @@ impl Project {
         let mut mix = Command::new("mix");
         mix.arg("compile")
             .current_dir(folder)
-            .env("EMILY_BARE", "1")
-            .env("EMILY_CACHE", &self.cache)
-            .env("EMILY_RELEASE_URL", &self.url)
+            .env(settings::BARE, "1")
+            .env(settings::CACHE, &self.cache)
+            .env(settings::RELEASE_URL, &self.url)
             .env_remove("MIX_BUILD_PATH");
         process::output(serve::reach_directly(&mut mix))?;
         Ok(start.elapsed())

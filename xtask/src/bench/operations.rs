@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use serde::Deserialize;
 
 use super::report::{Goal, Row};
-use crate::{pin::Pin, process, python, workspace};
+use crate::{pin::Pin, process, python, settings, workspace};
 
 /// What bench/emily.exs prints.
 #[derive(Deserialize)]
@@ -39,7 +39,7 @@ pub fn rows() -> Result<Vec<Row>> {
         Command::new("mix")
             .current_dir(workspace::root())
             .args(["run", "bench/emily.exs"])
-            .env("EMILY_BARE", "1")
+            .env(settings::BARE, "1")
             .env("MIX_ENV", "prod")
             .env("MIX_BUILD_PATH", workspace::root().join("_build/bench")),
     )?;

@@ -88,7 +88,7 @@ fn mix_bare(arguments: &[&str]) -> Command {
     let mut mix = Command::new("mix");
     mix.current_dir(workspace::root())
         .args(arguments)
-        .env("EMILY_BARE", "1")
+        .env(settings::BARE, "1")
         .env("MIX_ENV", "test")
         .env("MIX_BUILD_PATH", workspace::root().join("_build/bare"));
     mix
@@ -171,8 +171,8 @@ fn nx() -> Result<Outcome> {
     let mut mix = Command::new("mix");
     mix.current_dir(workspace::root())
         .args(["test", "--only", "nx"])
-        .env_remove("EMILY_BARE")
-        .env("EMILY_DEPS_PATH", path)
+        .env_remove(settings::BARE)
+        .env(settings::DEPS_PATH, path)
         .env("MIX_ENV", "test")
         .env("MIX_BUILD_PATH", workspace::root().join("_build/nx"));
     ex_unit(mix)

@@ -5,6 +5,7 @@ fn each_rule_sees_what_breaks_it() {
     let long = "x\n".repeat(MAX_LINES + 1);
     let left = ["# TO", "DO: later"].concat();
     let key = format!("RWRTY0Iy{}", "A".repeat(204));
+    let open_key = format!("RWQAAEIy{}", "A".repeat(204));
     let cases: [(Rule, Tree, &[&str]); 12] = [
         (
             version,
@@ -31,9 +32,21 @@ fn each_rule_sees_what_breaks_it() {
             [
                 ("lib/a.ex", "System.get_env(\"EMILY_A\")"),
                 ("lib/emily/settings.ex", "System.get_env(\"EMILY_A\")"),
+                ("mix.exs", "System.get_env(\"EMILY_A\")"),
+                ("native/mlx-sys/build.rs", "env::var(\"EMILY_A\")"),
+                ("native/nif/src/a.rs", "const A: &str = \"EMILY_A\";"),
+                (
+                    "xtask/src/a.rs",
+                    "\"set EMILY_A\"\n#[cfg(test)]\nmod tests { x(\"EMILY_A\") }",
+                ),
+                ("xtask/src/a/tests.rs", "\"EMILY_A\""),
+                ("xtask/src/settings.rs", "const A: &str = \"EMILY_A\";"),
             ]
             .into(),
-            &["lib/a.ex reads an EMILY_* variable; its language's settings module does"],
+            &[
+                "lib/a.ex spells \"EMILY_A\"; its language's settings module does",
+                "native/nif/src/a.rs spells \"EMILY_A\"; its language's settings module does",
+            ],
         ),
         (
             file_length,
@@ -60,8 +73,16 @@ fn each_rule_sees_what_breaks_it() {
         ),
         (
             secret_keys,
-            [("test/a.key", key.as_str()), ("a.rs", "RWRTY0Iy")].into(),
-            &["test/a.key holds a minisign secret key: remove it, and never use it again"],
+            [
+                ("test/a.key", key.as_str()),
+                ("test/b.key", open_key.as_str()),
+                ("a.rs", "RWRTY0Iy, RWQAAEIy"),
+            ]
+            .into(),
+            &[
+                "test/a.key holds a minisign secret key: remove it, and never use it again",
+                "test/b.key holds a minisign secret key: remove it, and never use it again",
+            ],
         ),
         (
             bare_folders,
