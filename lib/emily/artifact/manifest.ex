@@ -114,10 +114,13 @@ defmodule Emily.Artifact.Manifest do
       end
 
     names = Enum.map(entries, & &1.name)
+    sorted = Enum.sort(names)
+    twice = names -- Enum.uniq(names)
 
-    case names -- Enum.uniq(names) do
-      [] -> entries
-      [twice | _rest] -> invalid("files", "every name once", "#{twice} twice")
+    cond do
+      twice != [] -> invalid("files", "every name once", "#{hd(twice)} twice")
+      names != sorted -> invalid("files", Enum.join(sorted, ", "), Enum.join(names, ", "))
+      true -> entries
     end
   end
 

@@ -59,6 +59,8 @@ defmodule Emily.Artifact.ManifestTest do
     {%{"files" => [%{@file_entry | "size" => 1.5}]}, "size", "a number of bytes", "1.5"},
     {%{"files" => [%{@file_entry | "sha256" => "AB"}]}, "sha256",
      "64 lower-case hexadecimal digits", ~s("AB")},
+    {%{"files" => [@file_entry, %{@file_entry | "name" => "LICENSE"}]}, "files",
+     "LICENSE, libemily.so", "libemily.so, LICENSE"},
     {%{"files" => [@file_entry, @file_entry]}, "files", "every name once", "libemily.so twice"}
   ]
 
@@ -87,7 +89,7 @@ defmodule Emily.Artifact.ManifestTest do
       table = [
         {%{"version" => "9.9.9"}, "version", artifact.version, "9.9.9"},
         {%{"target" => "linux-arm64"}, "target", "linux-x86_64", "linux-arm64"},
-        {%{"files" => [@file_entry, %{@file_entry | "name" => "evil.so"}]}, "files",
+        {%{"files" => [%{@file_entry | "name" => "evil.so"}, @file_entry]}, "files",
          "only files of the allow-list", "evil.so"},
         {%{"files" => [@file_entry, %{@file_entry | "name" => "manifest.json"}]}, "files",
          "only files of the allow-list", "manifest.json"},
