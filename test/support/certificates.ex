@@ -1,11 +1,12 @@
 defmodule Emily.Test.Certificates do
-  @moduledoc "A throwaway certificate authority and a certificate for localhost."
+  @moduledoc "A throwaway certificate authority and a certificate for localhost and release.example."
 
   @subject_alternative_name {2, 5, 29, 17}
 
   @doc "The `:ssl` options of a server, and its authority as PEM."
   def new do
-    names = {:Extension, @subject_alternative_name, false, [dNSName: ~c"localhost"]}
+    hosts = [dNSName: ~c"localhost", dNSName: ~c"release.example"]
+    names = {:Extension, @subject_alternative_name, false, hosts}
     strong = [digest: :sha256, key: {:namedCurve, :secp256r1}]
 
     chains = %{

@@ -1,6 +1,7 @@
 defmodule Emily.Artifact.Client do
   @moduledoc """
-  An HTTP client with the proxies and certificate authorities that Mix users know.
+  An HTTP client with the proxies and certificate authorities that Mix users know. Loopback
+  addresses are always reached without a proxy.
 
   It is a stand-alone `:httpc`, so that its proxies and connections concern nobody else, and lives
   as long as the function that was given it. Servers are always verified over `https`.
@@ -8,6 +9,9 @@ defmodule Emily.Artifact.Client do
 
   alias Emily.Artifact.{CertificateError, Http}
   alias Emily.Settings
+
+  # A proxy's loopback is not ours. httpc takes what is no host name for the beginning of an address.
+  @loopback [~c"localhost", ~c"127.", ~c"::1"]
 
   @enforce_keys [:profile, :settings]
   defstruct @enforce_keys ++ [idle_ms: 30_000, connect_ms: 15_000]
@@ -42,7 +46,7 @@ defmodule Emily.Artifact.Client do
 
   # inet6fb4: a machine with only one of the two address families finds its way.
   defp profile_options(settings) do
-    no_proxy = Enum.map(settings.no_proxy, &no_proxy_pattern/1)
+    no_proxy = @loopback ++ Enum.map(settings.no_proxy, &no_proxy_pattern/1)
 
     proxies =
       for {option, url} <- [proxy: settings.http_proxy, https_proxy: settings.https_proxy],

@@ -345,15 +345,15 @@ defmodule Emily.Artifact.DownloadTest do
         "HEX_CACERTS_PATH" => authority
       }
 
-      assert {:ok, _manifest} = install(context, url: server.url, environment: environment)
+      url = "https://release.example:#{server.port}/"
+      assert {:ok, _manifest} = install(context, url: url, environment: environment)
       assert [{target, headers} | _rest] = TunnelProxy.requests(proxy)
-      assert target == "localhost:#{server.port}"
+      assert target == "release.example:#{server.port}"
       assert headers["proxy-authorization"] == "Basic " <> Base.encode64("me:word")
       assert length(TunnelProxy.requests(proxy)) == 3
 
       asked = HttpServer.requests(server)
-      excluded = Map.put(environment, "NO_PROXY", "localhost")
-      assert {:ok, _manifest} = install(context, url: server.url, environment: excluded)
+      assert {:ok, _manifest} = install(context, url: server.url, environment: environment)
       assert length(TunnelProxy.requests(proxy)) == 3
       assert length(HttpServer.requests(server)) == length(asked) + 2
     end
@@ -368,10 +368,37 @@ defmodule Emily.Artifact.DownloadTest do
       assert headers["host"] == "release.example"
       assert headers["proxy-authorization"] == "Basic " <> Base.encode64("me:a word")
 
-      excluded = Map.put(environment, "NO_PROXY", "other.example, localhost")
+      # An address of this very machine that is not in the loopback range.
+      url = "http://0.0.0.0:#{context.server.port}/"
       asked = length(HttpServer.requests(proxy))
-      assert {:ok, _manifest} = install(context, environment: excluded)
-      assert length(HttpServer.requests(proxy)) == asked
+      assert {:ok, _manifest} = install(context, url: url, environment: environment)
+      proxied = length(HttpServer.requests(proxy))
+      assert proxied > asked
+
+      excluded = Map.put(environment, "NO_PROXY", "other.example, 0.0.0.0")
+      assert {:ok, _manifest} = install(context, url: url, environment: excluded)
+      assert length(HttpServer.requests(proxy)) == proxied
+    end
+
+    test "are not used for loopback addresses", context do
+      proxy = HttpServer.start(context.release)
+      environment = %{"HTTP_PROXY" => "http://localhost:#{proxy.port}"}
+      port = context.server.port
+
+      for host <- ["localhost", "127.0.0.1"] do
+        url = "http://#{host}:#{port}/"
+        assert {:ok, _manifest} = install(context, url: url, environment: environment)
+      end
+
+      # Where nobody listens there is no answer, least of all a proxy's.
+      File.rm_rf!(context.cache)
+
+      for host <- ["127.0.0.2", "[::1]"] do
+        options = [url: "http://#{host}:#{port}/", client: [connect_ms: 1_000]]
+        assert {:error, %HttpError{}} = install(context, [environment: environment] ++ options)
+      end
+
+      assert HttpServer.requests(proxy) == []
     end
 
     test "of a form that says no host are refused", context do
