@@ -108,7 +108,10 @@ fn variables_read_once(tree: &Tree) -> Breaks {
         if allowed(path) {
             continue;
         }
-        let code = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
+        let code = text
+            .split("#[cfg(test)]\nmod tests")
+            .next()
+            .unwrap_or_default();
         // The name as a whole literal: to read, or to make a constant of. Prose says more.
         for name in variables(code) {
             if code.contains(&format!("\"{name}\"")) {
