@@ -18,6 +18,9 @@ pub struct Mlx {
     pub version: String,
     pub git: String,
     pub tag: String,
+    /// The commit that the tag must stand for; unchecked when absent.
+    #[serde(default)]
+    pub revision: Option<String>,
     /// The options a variant adds to MLX's own build.
     pub cmake: BTreeMap<String, BTreeMap<String, String>>,
     /// By variant.
@@ -43,6 +46,9 @@ pub struct MlxC {
     pub version: String,
     pub git: String,
     pub tag: String,
+    /// The commit that the tag must stand for; unchecked when absent.
+    #[serde(default)]
+    pub revision: Option<String>,
     #[serde(rename = "crate")]
     pub krate: Crate,
 }

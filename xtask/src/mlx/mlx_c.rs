@@ -8,7 +8,10 @@ use std::{fs, path::Path, process::Command};
 use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
 
-use crate::{pin::MlxC, process, progress, workspace};
+use tempfile::TempDir;
+
+use super::checkout::Tagged;
+use crate::{failure::Failure, pin::MlxC, process, progress, workspace};
 
 /// The file that says which sources are there; it is written last.
 const MARKER: &str = ".emily-pin";
@@ -16,31 +19,52 @@ const MARKER: &str = ".emily-pin";
 /// Makes sure that `mlx_src/mlx-c/` holds the pinned sources.
 pub fn sources(pin: &MlxC) -> Result<()> {
     let place = workspace::root().join("mlx_src/mlx-c");
-    let marker = format!("{} {}\n", pin.version, pin.krate.sha256);
-    if fs::read_to_string(place.join(MARKER)).is_ok_and(|found| found == marker) {
+    let wanted = mark(pin);
+    if fs::read_to_string(place.join(MARKER))
+        .is_ok_and(|found| found.lines().next() == Some(wanted.as_str()))
+    {
         return Ok(());
     }
     let step = progress::step(format!("fetching mlx-c {}", pin.version));
+    let (draft, from) = fetch(pin, workspace::folder_of(&place)?)?;
+    fs::write(draft.path().join(MARKER), format!("{wanted}\n{from}\n"))?;
+    workspace::replace_folder(draft, &place)?;
+    step.finish(&from);
+    Ok(())
+}
+
+/// The marker's first line; the second says where the sources came from.
+fn mark(pin: &MlxC) -> String {
+    let own = [pin.version.as_str(), &pin.krate.sha256];
+    let words: Vec<_> = own.into_iter().chain(pin.revision.as_deref()).collect();
+    words.join(" ")
+}
+
+/// The sources in a new folder within `parent`, and where they came from.
+fn fetch(pin: &MlxC, parent: &Path) -> Result<(TempDir, String)> {
     let draft = tempfile::Builder::new()
         .prefix(".mlx-c-")
-        .tempdir_in(workspace::folder_of(&place)?)?;
-    let from = match from_crate(pin, draft.path()) {
-        Ok(()) => "from its crate",
-        Err(krate) => {
-            from_git(pin, draft.path()).with_context(|| {
-                format!(
-                    "mlx-c's sources could not be had from Cargo either ({krate:#}); \
-                     connect to a registry or to {}, then run `cargo xtask mlx`",
-                    pin.git
-                )
-            })?;
-            "from git"
-        }
+        .tempdir_in(parent)?;
+    let Err(krate) = from_crate(pin, draft.path()) else {
+        return Ok((draft, "from its crate".to_owned()));
     };
-    fs::write(draft.path().join(MARKER), marker)?;
-    workspace::replace_folder(draft, &place)?;
-    step.finish(from);
-    Ok(())
+    let tagged = Tagged {
+        git: &pin.git,
+        tag: &pin.tag,
+        revision: pin.revision.as_deref(),
+    };
+    // Into a folder of its own: the crate may have left a part of it in the first one.
+    match tagged.clone_into(parent) {
+        Ok((draft, revision)) => Ok((draft, format!("from git at {revision}"))),
+        Err(git) => bail!(
+            Failure::new(
+                "mlx-c's sources could be had neither from a registry nor from git",
+                "cargo xtask mlx"
+            )
+            .fact("registry", format!("{krate:#}"))
+            .fact("git", format!("{git:#}"))
+        ),
+    }
 }
 
 #[derive(Deserialize)]
@@ -112,25 +136,9 @@ fn check_lock(lock: &str, pin: &MlxC) -> Result<()> {
     }
 }
 
-fn from_git(pin: &MlxC, into: &Path) -> Result<()> {
-    process::output(
-        Command::new("git")
-            .args([
-                "clone",
-                "--quiet",
-                "--depth=1",
-                "--branch",
-                &pin.tag,
-                &pin.git,
-            ])
-            .arg(into),
-    )?;
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
-    use super::check_lock;
+    use super::{check_lock, mark};
     use crate::pin::{Crate, MlxC};
 
     fn pin() -> MlxC {
@@ -138,6 +146,7 @@ mod tests {
             version: "0.7.0".into(),
             git: "https://example.invalid/mlx-c".into(),
             tag: "v0.7.0".into(),
+            revision: None,
             krate: Crate {
                 name: "mlx-sys".into(),
                 version: "0.7.0".into(),
@@ -175,5 +184,13 @@ mod tests {
     fn the_lock_of_this_checkout_matches_its_pin() {
         let lock = include_str!("../../../mlx_src/crate/Cargo.lock");
         check_lock(lock, &crate::pin::Pin::load().unwrap().mlx_c).unwrap();
+    }
+
+    #[test]
+    fn another_pin_makes_another_mark() {
+        let mut pin = pin();
+        assert_eq!(mark(&pin), "0.7.0 aa");
+        pin.revision = Some("0123abc".into());
+        assert_eq!(mark(&pin), "0.7.0 aa 0123abc");
     }
 }

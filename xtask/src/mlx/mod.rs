@@ -4,6 +4,7 @@
 //! temporary folder beside its place and renamed, and `prefix.json`, written last, says what it
 //! holds: a prefix without that file, or with another pin's, is filled again.
 
+mod checkout;
 mod elf;
 mod mlx_c;
 pub mod openblas;
@@ -26,7 +27,7 @@ use crate::{
 };
 
 /// What `prefix.json` says.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Prefix {
     /// MLX's version.
     pub mlx: String,
@@ -36,9 +37,24 @@ pub struct Prefix {
     pub from: String,
     /// The wheel's hash, or the sources' tag.
     pub origin: String,
+    /// The commit that the tag stood for, where MLX was built from sources.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
     /// The macOS floor, which a source build is made for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub macos: Option<String>,
+}
+
+impl Prefix {
+    /// Whether this is what is wanted; any revision will do where none is pinned.
+    fn is(&self, wanted: &Self) -> bool {
+        let revision = wanted.revision.clone().or_else(|| self.revision.clone());
+        *self
+            == Self {
+                revision,
+                ..wanted.clone()
+            }
+    }
 }
 
 /// Runs the command.
@@ -71,7 +87,7 @@ fn fill(selection: &Selection, from: Option<Provider>, force: bool) -> Result<Pa
     if let Some(made) = &made
         && !force
         && from.is_none_or(|from| name(from) == made.from)
-        && *made == wanted(&pin, selection, &made.from)?
+        && made.is(&wanted(&pin, selection, &made.from)?)
     {
         return Ok(place);
     }
@@ -82,11 +98,11 @@ fn fill(selection: &Selection, from: Option<Provider>, force: bool) -> Result<Pa
         .prefix(".prefix-")
         .tempdir_in(parent)
         .with_context(|| format!("making a folder in {}", parent.display()))?;
+    let mut record = wanted(&pin, selection, name(from))?;
     match from {
         Provider::Wheel => wheel::fill(&pin, selection, draft.path())?,
-        Provider::Source => source::fill(&pin, selection, draft.path())?,
+        Provider::Source => record.revision = Some(source::fill(&pin, selection, draft.path())?),
     }
-    let record = wanted(&pin, selection, name(from))?;
     fs::write(
         draft.path().join("prefix.json"),
         serde_json::to_string_pretty(&record)? + "\n",
@@ -104,16 +120,17 @@ fn fill(selection: &Selection, from: Option<Provider>, force: bool) -> Result<Pa
 
 /// What `prefix.json` must say for the prefix to be today's.
 fn wanted(pin: &Pin, selection: &Selection, from: &str) -> Result<Prefix> {
-    let origin = if from == name(Provider::Wheel) {
-        wheel::pinned(pin, selection)?.1.sha256.clone()
+    let (origin, revision) = if from == name(Provider::Wheel) {
+        (wheel::pinned(pin, selection)?.1.sha256.clone(), None)
     } else {
-        pin.mlx.tag.clone()
+        (pin.mlx.tag.clone(), pin.mlx.revision.clone())
     };
     Ok(Prefix {
         mlx: pin.mlx.version.clone(),
         mlx_c: pin.mlx_c.version.clone(),
         from: from.to_owned(),
         origin,
+        revision,
         macos: selection.variant.floors.get("macos").cloned(),
     })
 }
@@ -131,5 +148,32 @@ fn name(provider: Provider) -> &'static str {
     match provider {
         Provider::Wheel => "wheel",
         Provider::Source => "source",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Prefix;
+
+    #[test]
+    fn a_prefix_holds_until_the_pin_changes() {
+        let prefix = |origin: &str, revision: Option<&str>| Prefix {
+            mlx: "0.32.2".into(),
+            mlx_c: "0.7.0".into(),
+            from: "source".into(),
+            origin: origin.into(),
+            revision: revision.map(str::to_owned),
+            macos: None,
+        };
+        let made = prefix("v1", Some("aa"));
+        for (wanted, holds) in [
+            (prefix("v1", None), true),
+            (prefix("v1", Some("aa")), true),
+            (prefix("v1", Some("bb")), false),
+            (prefix("v2", None), false),
+        ] {
+            assert_eq!(made.is(&wanted), holds, "{wanted:?}");
+        }
+        assert!(!prefix("v1", None).is(&prefix("v1", Some("aa"))));
     }
 }

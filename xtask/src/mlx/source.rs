@@ -1,14 +1,18 @@
 //! MLX built from its own sources, at the pinned tag.
 
-use std::{fs, path::Path, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::openblas;
+use super::{checkout::Tagged, openblas, wheel};
 use crate::{failure::Failure, pin::Pin, process, progress, setup, targets::Selection, workspace};
 
-/// Fills the empty folder `prefix`.
-pub fn fill(pin: &Pin, selection: &Selection, prefix: &Path) -> Result<()> {
+/// Fills the empty folder `prefix`, and returns the commit that MLX was built from.
+pub fn fill(pin: &Pin, selection: &Selection, prefix: &Path) -> Result<String> {
     ensure!(
         selection.target.os == std::env::consts::OS
             && selection.target.arch == std::env::consts::ARCH,
@@ -18,7 +22,7 @@ pub fn fill(pin: &Pin, selection: &Selection, prefix: &Path) -> Result<()> {
         std::env::consts::ARCH
     );
     setup::require(&setup::Need::SOURCE)?;
-    let sources = checkout(pin)?;
+    let (sources, revision) = checkout(pin, selection)?;
     let build = workspace::target_dir().join("mlx-build").join(format!(
         "{}-{}",
         selection.variant_name, selection.target_name
@@ -55,48 +59,34 @@ pub fn fill(pin: &Pin, selection: &Selection, prefix: &Path) -> Result<()> {
     if selection.target.os == "linux" {
         openblas::bundle(&prefix.join("lib"), &licenses, &selection.target)?;
     }
-    Ok(())
+    Ok(revision)
 }
 
-/// `mlx_src/mlx/` at the pinned tag.
-fn checkout(pin: &Pin) -> Result<std::path::PathBuf> {
+/// `mlx_src/mlx/` at the pinned tag, and the commit that this is.
+fn checkout(pin: &Pin, selection: &Selection) -> Result<(PathBuf, String)> {
     let place = workspace::root().join("mlx_src/mlx");
-    let at_tag = place.join(".git").exists()
-        && process::output(Command::new("git").arg("-C").arg(&place).args([
-            "describe",
-            "--tags",
-            "--exact-match",
-        ]))
-        .is_ok_and(|tag| tag.trim() == pin.mlx.tag);
-    if at_tag {
-        return Ok(place);
+    let tagged = Tagged {
+        git: &pin.mlx.git,
+        tag: &pin.mlx.tag,
+        revision: pin.mlx.revision.as_deref(),
+    };
+    if let Some(revision) = tagged.held_by(&place) {
+        return Ok((place, revision));
     }
     let step = progress::step(format!("cloning MLX {}", pin.mlx.tag));
-    let draft = tempfile::Builder::new()
-        .prefix(".mlx-")
-        .tempdir_in(workspace::folder_of(&place)?)?;
-    process::output(
-        Command::new("git")
-            .args([
-                "clone",
-                "--quiet",
-                "--depth=1",
-                "--branch",
-                &pin.mlx.tag,
-                &pin.mlx.git,
-            ])
-            .arg(draft.path()),
-    )
-    .with_context(|| {
-        format!(
-            "MLX's sources could not be had; connect to {}, or run \
-             `cargo xtask mlx --from wheel`",
-            pin.mlx.git
-        )
-    })?;
+    let (draft, revision) = tagged
+        .clone_into(workspace::folder_of(&place)?)
+        .map_err(|error| {
+            let from = wheel::pinned(pin, selection).map_or("source", |_| "wheel");
+            let next = format!(
+                "cargo xtask mlx --variant {} --target {} --from {from}",
+                selection.variant_name, selection.target_name
+            );
+            Failure::new("MLX's sources could not be had", next).because(&error)
+        })?;
     workspace::replace_folder(draft, &place)?;
-    step.finish("done");
-    Ok(place)
+    step.finish(&format!("at {revision}"));
+    Ok((place, revision))
 }
 
 /// The options of MLX's own CMakeLists that make a library to ship.

@@ -290,12 +290,20 @@ fn targets_consistent(targets: &Targets) -> Breaks {
 
 fn pin_consistent(pin: &Pin, targets: &Targets) -> Breaks {
     let mut breaks = Vec::new();
-    let is_sha256 = |text: &str| {
-        text.len() == 64
+    let is_hex = |text: &str, length| {
+        text.len() == length
             && text
                 .chars()
                 .all(|letter| matches!(letter, '0'..='9' | 'a'..='f'))
     };
+    let is_sha256 = |text: &str| is_hex(text, 64);
+    for (name, revision) in [("MLX", &pin.mlx.revision), ("mlx-c", &pin.mlx_c.revision)] {
+        if let Some(revision) = revision
+            && !is_hex(revision, 40)
+        {
+            breaks.push(format!("{name}'s revision is no whole commit: {revision}"));
+        }
+    }
     for (variant, wheels) in &pin.mlx.wheels {
         for (target, wheel) in &wheels.files {
             let known = targets

@@ -166,8 +166,13 @@ fn broken_data_is_named() {
     let mut pin = Pin::load().unwrap();
     assert_eq!(pin_consistent(&pin, &targets), Breaks::new());
     pin.mlx_c.krate.sha256 = "AB".into();
+    pin.mlx.revision = Some("0".repeat(40));
+    pin.mlx_c.revision = Some("0123abc".into());
     assert_eq!(
         pin_consistent(&pin, &targets),
-        ["mlx-c's crate has no sha256: AB"]
+        [
+            "mlx-c's revision is no whole commit: 0123abc",
+            "mlx-c's crate has no sha256: AB",
+        ]
     );
 }
