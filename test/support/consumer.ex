@@ -9,7 +9,8 @@ defmodule Emily.Test.Consumer do
   def make(dir, key_text \\ nil) do
     package = Path.join(dir, "package")
 
-    for name <- ["lib", "mix.exs", ".formatter.exs", "release/targets.json", "priv/.gitkeep"] do
+    # A checkout has no release key, and the one of a release is not the tests'.
+    for name <- Mix.Project.config()[:package][:files], name != "release/emily.pub" do
       target = Path.join(package, name)
       File.mkdir_p!(Path.dirname(target))
       File.cp_r!(name, target)

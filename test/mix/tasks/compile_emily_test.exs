@@ -21,16 +21,6 @@ defmodule Mix.Tasks.Compile.EmilyTest do
       assert File.ls(priv) == before
     end
   end
-
-  test "every file that the package ships by name is one that the consumer's copy has" do
-    # The copy stands for the package only while it is made of the package's own list.
-    shipped = Mix.Project.config()[:package][:files]
-
-    for name <- ["lib", "release/targets.json", "priv/.gitkeep", "mix.exs", ".formatter.exs"],
-        do: assert(name in shipped)
-
-    refute Enum.any?(shipped, &String.starts_with?(&1, "native"))
-  end
 end
 
 defmodule Mix.Tasks.Compile.EmilyConsumerTest do
