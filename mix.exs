@@ -1,3 +1,7 @@
+# What the tests depend on. The package ships without them, and depends on nothing.
+dependencies = Path.join(__DIR__, "test/folder_scm.exs")
+if File.regular?(dependencies), do: Code.require_file(dependencies)
+
 defmodule Emily.MixProject do
   use Mix.Project
 
@@ -6,7 +10,7 @@ defmodule Emily.MixProject do
   @home "https://github.com/ausimian/emily"
 
   def project do
-    deps = deps(System.get_env("EMILY_DEPS_PATH"), System.get_env("EMILY_BARE"))
+    deps = deps()
 
     [
       app: :emily,
@@ -33,19 +37,7 @@ defmodule Emily.MixProject do
   defp elixirc_paths(:test, _deps), do: ["lib", "test/support", "test/recorder"]
   defp elixirc_paths(_env, _deps), do: ["lib"]
 
-  # Nx is the oracle of the test data and is never needed to run the bare build.
-  defp deps(_path, bare) when bare in ["1", "true"], do: []
-  defp deps(nil, _bare), do: []
-
-  defp deps(path, _bare) do
-    # Where the tests are not, as in the package, nothing needs Nx either.
-    scm = Path.join(__DIR__, "test/folder_scm.exs")
-    if File.regular?(scm), do: Code.require_file(scm)
-    for app <- [:complex, :telemetry, :nx], File.regular?(scm), do: dep(app, path)
-  end
-
-  defp dep(app, path),
-    do: {app, path: Path.join(path, "#{app}"), override: true, only: [:dev, :test]}
+  defp deps, do: if(Code.ensure_loaded?(Emily.FolderSCM), do: Emily.FolderSCM.deps(), else: [])
 
   defp package do
     [

@@ -9,6 +9,22 @@ defmodule Emily.FolderSCM do
 
   @behaviour Mix.SCM
 
+  @doc """
+  Nx, which records the test data, and what it needs; nothing without `EMILY_DEPS_PATH`, or where
+  `EMILY_BARE` asks for nothing.
+  """
+  def deps, do: deps(System.get_env("EMILY_DEPS_PATH"), System.get_env("EMILY_BARE"))
+
+  defp deps(_folder, bare) when bare in ["1", "true"], do: []
+  defp deps(nil, _bare), do: []
+
+  defp deps(folder, _bare) do
+    if __MODULE__ not in Mix.SCM.available(), do: Mix.SCM.append(__MODULE__)
+
+    for app <- [:complex, :telemetry, :nx],
+        do: {app, path: Path.join(folder, "#{app}"), override: true, only: [:dev, :test]}
+  end
+
   @impl true
   def accepts_options(app, opts) do
     folder = System.get_env("EMILY_DEPS_PATH")
@@ -42,5 +58,3 @@ defmodule Emily.FolderSCM do
   @impl true
   def managers(_opts), do: []
 end
-
-if Emily.FolderSCM not in Mix.SCM.available(), do: Mix.SCM.append(Emily.FolderSCM)

@@ -248,6 +248,19 @@ defmodule Mix.Tasks.Compile.EmilyConsumerTest do
     assert Consumer.installed(second_dir) == context.files
   end
 
+  test "the package compiles where a folder of dependencies is named, without one of them",
+       context do
+    folder = Path.join(context.dir, "no/such/folder")
+
+    environment =
+      Map.merge(context.environment, %{"EMILY_DEPS_PATH" => folder, "EMILY_BARE" => nil})
+
+    {output, 0} = Consumer.mix(context.dir, ["do", "deps", "+", "compile"], environment)
+    refute output =~ "FolderSCM"
+    refute output =~ "* nx"
+    assert Consumer.installed(context.dir) == context.files
+  end
+
   test "a dependency with native sources is a checkout: nothing is downloaded", context do
     sources = Path.join(context.dir, "package/native/nif")
     File.mkdir_p!(sources)
