@@ -3,6 +3,7 @@
 //! A NIF decodes, calls core and encodes. What takes long runs on a stream's own thread, which
 //! answers with a message, so no scheduler ever waits for MLX.
 
+mod halt;
 mod info;
 mod inspect;
 mod raise;
@@ -12,9 +13,10 @@ mod tensor;
 
 use rustler::{Env, Term};
 
-fn load(_env: Env<'_>, _info: Term<'_>) -> bool {
+fn load(env: Env<'_>, _info: Term<'_>) -> bool {
     // Before anything else: MLX's own handler would end the VM.
     emily_core::install_error_handler();
+    halt::skip_destructors(env);
     true
 }
 
