@@ -18,7 +18,7 @@ use crate::{
 ///
 /// MLX marks and detaches nodes as it walks, so two walks over graphs that share nodes must not
 /// happen at once. Waiting for the device happens outside of it.
-static LOCK: Mutex<()> = Mutex::new(());
+pub(crate) static LOCK: Mutex<()> = Mutex::new(());
 
 /// An array with the stream that computes it.
 pub struct Tensor {

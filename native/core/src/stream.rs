@@ -13,7 +13,7 @@ use std::{
 use mlx_sys as sys;
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result, error::take_message, mlx::Mlx};
+use crate::{Error, Result, error::take_message, eval, mlx::Mlx};
 
 /// A kind of processor that MLX computes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -106,12 +106,13 @@ impl Stream {
     ///
     /// If the host has no such device, or no thread can be started.
     pub fn new(device: Device) -> Result<Self> {
-        let mut idle = IDLE.lock().unwrap_or_else(PoisonError::into_inner);
-        let reused = idle.iter().position(|worker| worker.device == device);
-        let worker = match reused {
-            Some(index) => idle.swap_remove(index),
-            None => Worker::start(device)?,
+        let idle = {
+            // Held no longer than this: streams are dropped on schedulers.
+            let mut idle = IDLE.lock().unwrap_or_else(PoisonError::into_inner);
+            let fit = idle.iter().position(|worker| worker.device == device);
+            fit.map(|index| idle.swap_remove(index))
         };
+        let worker = idle.map_or_else(|| Worker::start(device), Ok)?;
         Ok(Self(Arc::new(Lease(Some(worker)))))
     }
 
@@ -197,7 +198,8 @@ impl Worker {
         }
         // A stream that MLX binds to its maker's thread could not be walked through by another
         // stream's evaluation. This one can, as long as no two evaluations walk at once, which the
-        // lock in `eval` sees to.
+        // lock sees to; walks also read the table that MLX notes the new stream in.
+        let _no_walk = eval::LOCK.lock().unwrap_or_else(PoisonError::into_inner);
         // SAFETY: the device handle is made and freed here.
         let mlx_stream = unsafe {
             let handle = sys::mlx_device_new_type(device.to_mlx(), 0);

@@ -14,8 +14,8 @@ pub struct StreamRef(pub Stream);
 #[rustler::resource_impl]
 impl Resource for StreamRef {}
 
-/// A new stream on `:cpu` or `:gpu`.
-#[rustler::nif]
+/// A new stream on `:cpu` or `:gpu`. It may wait for a walk through a graph, hence off the schedulers.
+#[rustler::nif(schedule = "DirtyIo")]
 fn stream_new(device: Term<'_>) -> NifResult<ResourceArc<StreamRef>> {
     let device: Device = device.decode().map_err(|_| {
         argument(format!(
