@@ -7,6 +7,8 @@ defmodule Emily.NativeTest do
 
   defp iota(stream, size), do: Native.op(stream, {:iota, %{axis: nil}}, {{:s, 64}, [size]}, [])
 
+  defp sum_over(axes), do: {:sum, %{axes: axes, keep_axes: false}}
+
   defp integers(tensor), do: for(<<n::64-signed-native <- Emily.to_binary(tensor)>>, do: n)
 
   test "info/0 says what was built and found" do
@@ -57,6 +59,32 @@ defmodule Emily.NativeTest do
     end
 
     assert integers(tensor) == [0, 1, 2]
+  end
+
+  test "terms of any depth, length and size are refused with a message of some lines" do
+    stream = Native.stream_new(:cpu)
+    deep = Enum.reduce(1..1_000_000, :x, fn _, inner -> {inner} end)
+    pairs = Enum.reduce(1..1_000_000, 1, fn _, inner -> {inner, 1} end)
+    wide = Enum.reduce(1..6, :x, fn _, inner -> List.duplicate(inner, 20) end)
+    huge = Bitwise.bsl(1, 1_000_000)
+
+    for call <- [
+          fn -> Native.op(stream, deep, nil, []) end,
+          fn -> Native.op(stream, wide, nil, []) end,
+          fn -> Native.op(stream, {:constant, %{value: pairs}}, {{:c, 64}, []}, []) end,
+          fn -> Native.op(stream, {:constant, %{value: huge}}, {{:c, 64}, []}, []) end,
+          fn -> Native.op(stream, {:sum, %{axes: deep, keep_axes: deep}}, nil, []) end,
+          fn -> Native.op(stream, :eye, {{:f, 32}, huge}, []) end,
+          fn -> Native.op(stream, :eye, {{:f, 32}, Enum.to_list(1..100_000)}, []) end,
+          fn -> Native.op(stream, :eye, deep, deep) end,
+          fn ->
+            Native.op(stream, sum_over(Enum.to_list(0..1_000_000)), nil, [iota(stream, 2)])
+          end,
+          fn -> Native.stream_new(String.duplicate("cpu", 100_000)) end
+        ] do
+      error = assert_raise ArgumentError, call
+      assert byte_size(Exception.message(error)) < 2_000
+    end
   end
 
   test "integer division by zero and of the least number by -1 do not trap" do

@@ -60,20 +60,21 @@ impl<'a> Decoder<'a> for TensorType {
 /// An integer, a float, `:nan`, `:infinity`, `:neg_infinity`, or `{real, imaginary}` of such.
 impl<'a> Decoder<'a> for Number {
     fn decode(term: Term<'a>) -> NifResult<Self> {
-        if let Ok(value) = term.decode::<i64>() {
-            return Ok(Self::Integer(value.into()));
+        // Not through this decoder again: a term may be nested as deep as its sender likes.
+        if let Ok((real, imaginary)) = term.decode::<(Term<'a>, Term<'a>)>() {
+            return Ok(Self::Complex(part(real)?.real(), part(imaginary)?.real()));
         }
-        if let Ok(value) = term.decode::<u64>() {
-            return Ok(Self::Integer(value.into()));
-        }
-        if let Ok((real, imaginary)) = term.decode::<(Self, Self)>() {
-            return Ok(Self::Complex(real.real(), imaginary.real()));
-        }
-        float(term)
+        part(term)
     }
 }
 
-fn float(term: Term<'_>) -> NifResult<Number> {
+fn part(term: Term<'_>) -> NifResult<Number> {
+    if let Ok(value) = term.decode::<i64>() {
+        return Ok(Number::Integer(value.into()));
+    }
+    if let Ok(value) = term.decode::<u64>() {
+        return Ok(Number::Integer(value.into()));
+    }
     if let Ok(value) = term.decode::<f64>() {
         return Ok(Number::Float(value));
     }

@@ -7,6 +7,9 @@ use smallvec::SmallVec;
 
 use crate::{Error, Result, Type};
 
+/// Far beyond what anyone computes with; it keeps what is done for each axis short.
+const MOST_AXES: usize = 128;
+
 /// The size of each axis, checked to fit MLX: each in 32 bits, the element count in 60.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(try_from = "Vec<i64>", into = "Vec<i64>")]
@@ -17,8 +20,15 @@ impl Shape {
     ///
     /// # Errors
     ///
-    /// If a size is negative or over 2^31 - 1, or if the element count is 2^60 or more.
+    /// If there are more than 128 axes, if a size is negative or over 2^31 - 1, or if the element
+    /// count is 2^60 or more.
     pub fn new(dims: &[i64]) -> Result<Self> {
+        if dims.len() > MOST_AXES {
+            return Err(Error::argument(format!(
+                "expected :shape to have at most {MOST_AXES} axes, got: {}",
+                dims.len()
+            )));
+        }
         let size = |&dim: &i64| i32::try_from(dim).ok().filter(|dim| *dim >= 0);
         let sizes: Option<_> = dims.iter().map(size).collect();
         // Leaves room for the widest element, whose byte count must fit too; an axis without
@@ -112,6 +122,15 @@ mod tests {
             let error = Shape::new(&dims).unwrap_err().to_string();
             assert!(error.ends_with(&format!("got: {dims:?}")), "{error}");
         }
+    }
+
+    #[test]
+    fn refuses_more_axes_than_anyone_needs() {
+        assert_eq!(Shape::new(&[1; 128]).unwrap().rank(), 128);
+        assert_eq!(
+            Shape::new(&[1; 129]).unwrap_err().to_string(),
+            "expected :shape to have at most 128 axes, got: 129"
+        );
     }
 
     #[test]

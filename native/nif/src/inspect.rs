@@ -1,36 +1,89 @@
 //! Terms in error messages, as Elixir's `inspect/1` writes them.
 
-use rustler::{Term, TermType, types::tuple::get_tuple};
+use rustler::{MapIterator, Term, TermType, types::tuple::get_tuple};
 
-/// Longer collections are cut, as a message is for reading.
-const LIMIT: usize = 20;
+/// A message is for reading: what is deeper or longer is cut. The depth also bounds the stack, as a
+/// caller may pass a term of any depth.
+const DEPTH: usize = 6;
+const LENGTH: usize = 400;
 
 /// `term` as one would type it in Elixir.
 pub fn inspect(term: Term<'_>) -> String {
+    let mut text = String::new();
+    write(term, DEPTH, &mut text);
+    text
+}
+
+fn write(term: Term<'_>, depth: usize, text: &mut String) {
+    if depth == 0 || text.len() > LENGTH {
+        text.push_str("...");
+        return;
+    }
     match term.get_type() {
-        TermType::Atom => atom(&term.atom_to_string().unwrap_or_default()),
+        TermType::Atom => text.push_str(&atom(&term.atom_to_string().unwrap_or_default())),
+        TermType::Integer => text.push_str(&integer(term)),
         TermType::Binary => match term.decode::<&str>() {
-            Ok(text) => format!("{text:?}"),
-            Err(_) => "a binary".to_owned(),
+            Ok(found) if found.len() <= LENGTH => text.push_str(&format!("{found:?}")),
+            _ => text.push_str("a binary"),
         },
-        TermType::Tuple => format!(
-            "{{{}}}",
-            list(get_tuple(term).unwrap_or_default().into_iter())
-        ),
+        TermType::Tuple => {
+            let terms = get_tuple(term).unwrap_or_default();
+            write_all(
+                "{",
+                terms.into_iter().map(|term| (None, term)),
+                "}",
+                depth,
+                text,
+            );
+        }
         TermType::List => match term.decode::<Vec<Term<'_>>>() {
-            Ok(terms) => format!("[{}]", list(terms.into_iter())),
-            Err(_) => "an improper list".to_owned(),
+            Ok(terms) => {
+                write_all(
+                    "[",
+                    terms.into_iter().map(|term| (None, term)),
+                    "]",
+                    depth,
+                    text,
+                );
+            }
+            Err(_) => text.push_str("an improper list"),
         },
         TermType::Map => {
-            let pairs = rustler::MapIterator::new(term).into_iter().flatten();
-            let pairs = pairs.map(|(key, value)| format!("{} => {}", inspect(key), inspect(value)));
-            format!("%{{{}}}", pairs.take(LIMIT).collect::<Vec<_>>().join(", "))
+            let pairs = MapIterator::new(term).into_iter().flatten();
+            let pairs = pairs.map(|(key, value)| (Some(key), value));
+            write_all("%{", pairs, "}", depth, text);
         }
-        TermType::Ref => "a reference".to_owned(),
-        TermType::Fun => "a function".to_owned(),
-        TermType::Pid => "a process".to_owned(),
-        _ => format!("{term:?}"),
+        TermType::Ref => text.push_str("a reference"),
+        TermType::Fun => text.push_str("a function"),
+        TermType::Pid => text.push_str("a process"),
+        _ => text.push_str(&format!("{term:?}")),
     }
+}
+
+/// The elements of a collection, those of a map with their keys.
+fn write_all<'a>(
+    open: &str,
+    terms: impl Iterator<Item = (Option<Term<'a>>, Term<'a>)>,
+    close: &str,
+    depth: usize,
+    text: &mut String,
+) {
+    text.push_str(open);
+    for (index, (key, term)) in terms.enumerate() {
+        if index > 0 {
+            text.push_str(", ");
+        }
+        if text.len() > LENGTH {
+            text.push_str("...");
+            break;
+        }
+        if let Some(key) = key {
+            write(key, depth - 1, text);
+            text.push_str(" => ");
+        }
+        write(term, depth - 1, text);
+    }
+    text.push_str(close);
 }
 
 fn atom(name: &str) -> String {
@@ -42,10 +95,11 @@ fn atom(name: &str) -> String {
     }
 }
 
-fn list<'a>(terms: impl Iterator<Item = Term<'a>>) -> String {
-    let mut shown: Vec<_> = terms.take(LIMIT + 1).map(inspect).collect();
-    if shown.len() > LIMIT {
-        shown[LIMIT] = "...".to_owned();
+/// Writing out a number of a million digits would hold the scheduler.
+fn integer(term: Term<'_>) -> String {
+    match (term.decode::<i64>(), term.decode::<u64>()) {
+        (Ok(number), _) => number.to_string(),
+        (_, Ok(number)) => number.to_string(),
+        _ => "an integer beyond 64 bits".to_owned(),
     }
-    shown.join(", ")
 }

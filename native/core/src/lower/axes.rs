@@ -4,6 +4,13 @@ use crate::{Error, Result};
 
 /// `axes` for MLX; each must be below `rank` and appear once.
 pub(crate) fn checked(axes: &[usize], rank: usize) -> Result<Vec<i32>> {
+    // Before they are compared with each other, which takes long for a long list.
+    if axes.len() > rank {
+        return Err(Error::argument(format!(
+            "expected :axes to be distinct and below the rank, {rank}, got: {} axes",
+            axes.len()
+        )));
+    }
     let distinct = axes
         .iter()
         .enumerate()
@@ -30,7 +37,8 @@ pub(crate) fn checked_one(axis: usize, rank: usize) -> Result<i32> {
 pub(crate) fn permutation(axes: &[usize], rank: usize) -> Result<Vec<i32>> {
     if axes.len() != rank {
         return Err(Error::argument(format!(
-            "expected :axes to be all {rank} axes, got: {axes:?}"
+            "expected :axes to be all {rank} axes, got: {} of them",
+            axes.len()
         )));
     }
     checked(axes, rank)
