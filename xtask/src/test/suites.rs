@@ -1,6 +1,10 @@
 //! The suites, in the order in which they run: what fails soonest comes first.
 
-use std::{fs, path::Path, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::{Result, bail};
 
@@ -165,12 +169,15 @@ fn nx() -> Result<Outcome> {
             "EMILY_DEPS_PATH names no folder of dependencies",
         ));
     };
-    if !tagged(&workspace::root().join("test"))? {
+    let files = tagged(&workspace::root().join("test"))?;
+    if files.is_empty() {
         return Ok(Outcome::skipped("no test is tagged :nx"));
     }
+    // Only these files, since the others' tests would count as left out.
     let mut mix = Command::new("mix");
     mix.current_dir(workspace::root())
         .args(["test", "--only", "nx"])
+        .args(files)
         .env_remove(settings::BARE)
         .env(settings::DEPS_PATH, path)
         .env("MIX_ENV", "test")
@@ -178,24 +185,24 @@ fn nx() -> Result<Outcome> {
     ex_unit(mix)
 }
 
-/// Whether a test in `folder` is tagged `:nx`.
-fn tagged(folder: &Path) -> Result<bool> {
+/// The files in `folder` with a test that is tagged `:nx`.
+fn tagged(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
-        let found = if path.is_dir() {
-            tagged(&path)?
-        } else {
-            fs::read_to_string(&path).is_ok_and(|text| {
-                text.lines()
-                    .map(str::trim)
-                    .any(|line| ["@moduletag :nx", "@tag :nx"].contains(&line))
-            })
-        };
-        if found {
-            return Ok(true);
+        if path.is_dir() {
+            files.extend(tagged(&path)?);
+        } else if fs::read_to_string(&path).is_ok_and(|text| has_tag(&text)) {
+            files.push(path);
         }
     }
-    Ok(false)
+    files.sort();
+    Ok(files)
+}
+
+fn has_tag(text: &str) -> bool {
+    text.lines()
+        .any(|line| ["@moduletag :nx", "@tag :nx"].contains(&line.trim()))
 }
 
 fn demo_runs() -> Result<Outcome> {
@@ -232,8 +239,8 @@ mod tests {
         fs::create_dir(folder.path().join("deep")).unwrap();
         let file = folder.path().join("deep/a_test.exs");
         fs::write(&file, "  # not @moduletag :nx\n").unwrap();
-        assert!(!tagged(folder.path()).unwrap());
+        assert!(tagged(folder.path()).unwrap().is_empty());
         fs::write(&file, "  @moduletag :nx\n").unwrap();
-        assert!(tagged(folder.path()).unwrap());
+        assert_eq!(tagged(folder.path()).unwrap(), [file]);
     }
 }
