@@ -106,7 +106,7 @@ defmodule Emily do
   Applies the operation `name` to `inputs`; the result is computed when it is needed.
 
   `name` is the operation's name in Nx. Inputs of different types are merged, and shapes broadcast,
-  as there.
+  as there. Operations with several results give a tuple.
 
   ## Options
 
@@ -147,7 +147,7 @@ defmodule Emily do
       iex> Emily.op(:frobnicate, [])
       ** (ArgumentError) expected an operation that Emily has, with its attributes, got: :frobnicate
   """
-  @spec op(atom(), [t()], keyword()) :: t()
+  @spec op(atom(), [t()], keyword()) :: t() | tuple()
   def op(name, inputs, options \\ [])
 
   def op(name, inputs, []), do: Native.op(DefaultStream.get(), operation(name, []), nil, inputs)

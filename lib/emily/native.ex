@@ -51,16 +51,17 @@ defmodule Emily.Native do
   @spec from_large_binary(reference(), binary(), Emily.shape(), Emily.dtype()) :: Emily.t()
   def from_large_binary(_stream, _binary, _shape, _dtype), do: not_loaded()
 
+  @typedoc "The element type and shape of a result."
+  @type out :: {Emily.dtype(), Emily.shape()}
+
   @doc """
   Adds an operation to the lazy graph.
 
-  `operation` is `name` or `{name, attributes}`; `out` is `{dtype, shape}`, or `nil` where the inputs
-  tell it.
+  `operation` is `name` or `{name, attributes}`; `out` is `{dtype, shape}`, a list of such for several
+  results, or `nil` where the inputs tell it. Several results come in a tuple.
   """
-  @spec op(reference(), atom() | {atom(), map()}, {Emily.dtype(), Emily.shape()} | nil, [
-          Emily.t()
-        ]) ::
-          Emily.t()
+  @spec op(reference(), atom() | {atom(), map()}, out() | [out()] | nil, [Emily.t()]) ::
+          Emily.t() | tuple()
   def op(_stream, _operation, _out, _inputs), do: not_loaded()
 
   @doc "The element type and the shape."

@@ -64,7 +64,9 @@ defmodule Emily.GoldenTest do
     |> Enum.flat_map(fn {_kind, cases} -> Enum.take(cases, @cases_each) end)
   end
 
-  defp types(one), do: Enum.map([one["out"] | one["inputs"]], & &1["type"])
+  defp types(one), do: Enum.map(outs(one) ++ one["inputs"], & &1["type"])
+
+  defp outs(one), do: one["outs"] || [one["out"]]
 
   # Metal has no f64.
   defp gpu? do
@@ -82,12 +84,21 @@ defmodule Emily.GoldenTest do
   defp kinds(number) when is_float(number), do: :float
   defp kinds(other), do: other
 
-  defp replay(%{"out" => out} = one) do
+  defp replay(one) do
     {name, attributes} = operation(one["op"])
-    {type, shape} = {@types[out["type"]], out["shape"]}
-    told = if one["infer"], do: [], else: [type: type, shape: shape]
-    result = Emily.op(name, Enum.map(one["inputs"], &tensor/1), attributes ++ told)
+    result = Emily.op(name, Enum.map(one["inputs"], &tensor/1), attributes ++ told(one))
+    results = if is_tuple(result), do: Tuple.to_list(result), else: [result]
 
+    assert length(results) == length(outs(one))
+    for {out, result} <- Enum.zip(outs(one), results), do: compare(out, result, one)
+  end
+
+  # What Emily is to be told of the result, where the inputs do not say it.
+  defp told(%{"infer" => true}), do: []
+  defp told(%{"out" => out}), do: [type: @types[out["type"]], shape: out["shape"]]
+
+  defp compare(out, result, one) do
+    {type, shape} = {@types[out["type"]], out["shape"]}
     assert {Emily.dtype(result), Emily.shape(result)} == {type, shape}, inspect(one)
     expected = elements(Base.decode64!(out["data"]), type)
     actual = elements(Emily.to_binary(result), type)

@@ -76,7 +76,7 @@ impl Error {
     pub(crate) fn in_operation(
         self,
         op: &Op,
-        out: &TensorType,
+        outs: &[TensorType],
         inputs: &[TensorType],
         stream: &str,
     ) -> Self {
@@ -85,7 +85,7 @@ impl Error {
                 op: op.name(),
                 reason,
                 inputs: list(inputs),
-                output: out.to_string(),
+                output: list(outs),
                 attributes: op.attributes(),
                 stream: stream.to_owned(),
             })),
@@ -170,7 +170,7 @@ mod tests {
         ] {
             let error =
                 work.unwrap_err()
-                    .in_operation(&Op::Add, &ty(), &[ty(), ty()], "cpu stream");
+                    .in_operation(&Op::Add, &[ty()], &[ty(), ty()], "cpu stream");
             assert_eq!(
                 error.to_string(),
                 format!(

@@ -1,16 +1,22 @@
 //! Tensors, and computing them.
 
-use std::sync::{
-    Mutex, PoisonError,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    slice,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use mlx_sys as sys;
+use smallvec::SmallVec;
 
 use crate::{
-    Array, Op, Result, Stream, TensorType,
+    Array, Error, Op, Result, Stream, TensorType, Type,
+    check::Pending,
     error::take_message,
-    infer, lower,
+    infer::{Outputs, infer_all},
+    lower::{Lowered, Operand, lower},
     mlx::{ArrayList, memory_limit, too_large},
 };
 
@@ -23,9 +29,12 @@ pub(crate) static LOCK: Mutex<()> = Mutex::new(());
 /// An array with the stream that computes it.
 pub struct Tensor {
     array: Array,
+    /// Nx's type; MLX's own may be a wider one that carries it.
+    ty: Type,
     stream: Stream,
     /// Set once the elements can be read; from then on no thread asks MLX about the array's state.
     ready: AtomicBool,
+    pending: Pending,
 }
 
 impl Tensor {
@@ -38,8 +47,10 @@ impl Tensor {
         let array = Array::from_bytes(ty, bytes)?;
         Ok(Self {
             array,
+            ty: ty.ty,
             stream: stream.clone(),
             ready: AtomicBool::new(true),
+            pending: Pending::default(),
         })
     }
 
@@ -49,34 +60,91 @@ impl Tensor {
     ///
     /// # Errors
     ///
-    /// If the inputs or attributes do not fit the operation, or MLX refuses it.
+    /// If the inputs or attributes do not fit the operation, MLX refuses it, or it gives several
+    /// results.
     pub fn apply(
         stream: &Stream,
         op: &Op,
         out: Option<&TensorType>,
         inputs: &[&Self],
     ) -> Result<Self> {
-        let inferred;
-        let out = match out {
-            Some(out) => out,
+        let mut results = Self::apply_all(stream, op, out.map(slice::from_ref), inputs)?;
+        match (results.pop(), results.is_empty()) {
+            (Some(result), true) => Ok(result),
+            _ => Err(Error::argument(format!(
+                "expected an operation with one output, got: {}",
+                op.name()
+            ))),
+        }
+    }
+
+    /// The results of `op`, to be computed on `stream` when they are first needed.
+    ///
+    /// `outs` are the results' types and shapes; where they are absent they are inferred as Nx does.
+    ///
+    /// # Errors
+    ///
+    /// If the inputs or attributes do not fit the operation, or MLX refuses it.
+    pub fn apply_all(
+        stream: &Stream,
+        op: &Op,
+        outs: Option<&[TensorType]>,
+        inputs: &[&Self],
+    ) -> Result<SmallVec<[Self; 1]>> {
+        let inferred: Outputs;
+        let outs = match outs {
+            Some(outs) => outs,
             None => {
                 let types: Vec<_> = inputs.iter().map(|tensor| tensor.tensor_type()).collect();
-                inferred = infer(op, &types)?;
+                inferred = infer_all(op, &types)?;
                 &inferred
             }
         };
-        let arrays: Vec<_> = inputs.iter().map(|tensor| &tensor.array).collect();
-        let array = lower(op, out, &arrays, stream)?;
-        Ok(Self {
+        let operands: SmallVec<[Operand<'_>; 4]> =
+            inputs.iter().map(|tensor| tensor.operand()).collect();
+        let Lowered { arrays, checks } = lower(op, outs, &operands, stream)?;
+        let pending = Pending::new(inputs.iter().map(|input| &input.pending), checks, || {
+            let (op, outs) = (op.clone(), outs.to_vec());
+            let types: Vec<_> = inputs.iter().map(|tensor| tensor.tensor_type()).collect();
+            let stream = stream.to_string();
+            Box::new(move |reason| Error::Mlx(reason).in_operation(&op, &outs, &types, &stream))
+        });
+        let results = arrays.into_iter().zip(outs);
+        Ok(results
+            .map(|(array, out)| Self::pending(stream, array, out, pending.clone()))
+            .collect())
+    }
+
+    /// A tensor that is still to be computed.
+    pub(crate) fn pending(
+        stream: &Stream,
+        array: Array,
+        out: &TensorType,
+        pending: Pending,
+    ) -> Self {
+        Self {
             array,
+            ty: out.ty,
             stream: stream.clone(),
             ready: AtomicBool::new(false),
-        })
+            pending,
+        }
+    }
+
+    fn operand(&self) -> Operand<'_> {
+        Operand {
+            array: &self.array,
+            ty: self.ty,
+            ready: self.is_ready(),
+        }
     }
 
     /// The element type and shape.
     pub fn tensor_type(&self) -> TensorType {
-        self.array.tensor_type()
+        TensorType {
+            ty: self.ty,
+            shape: self.array.shape(),
+        }
     }
 
     /// The stream that computes this tensor.
@@ -93,7 +161,7 @@ impl Tensor {
     ///
     /// # Errors
     ///
-    /// If MLX fails.
+    /// If MLX fails, or a value that the tensor depends on is none that its operation can work with.
     pub fn eval(&self) -> Result<()> {
         if self.is_ready() {
             return Ok(());
@@ -105,7 +173,9 @@ impl Tensor {
     }
 
     fn compute(&self) -> Result<()> {
-        let list = ArrayList::new([&self.array])?;
+        let verdict = self.pending.all_hold(self.stream.mlx())?;
+        let check = verdict.as_ref().and_then(|verdict| verdict.array());
+        let list = ArrayList::new([Some(&self.array), check].into_iter().flatten())?;
         {
             let _walk = LOCK.lock().unwrap_or_else(PoisonError::into_inner);
             // SAFETY: the list is live, and the lock makes this the only walk.
@@ -113,36 +183,42 @@ impl Tensor {
                 return Err(take_message());
             }
         }
-        self.stream.synchronize()
+        self.stream.synchronize()?;
+        match verdict {
+            // SAFETY: the array was evaluated above, on this stream, which has finished.
+            Some(verdict) => unsafe { verdict.settle() },
+            None => Ok(()),
+        }
     }
 
     /// This tensor with its elements in row-major order, computed and ready to be read.
     ///
     /// # Errors
     ///
-    /// If MLX fails.
+    /// As [`Self::eval`].
     pub fn readable(&self) -> Result<Self> {
         self.eval()?;
         if self.array.is_row_contiguous() {
-            let array = self.array.clone();
-            return Ok(Self {
-                array,
-                stream: self.stream.clone(),
-                ready: AtomicBool::new(true),
-            });
+            return Ok(self.with(self.array.clone(), true));
         }
         let ty = self.tensor_type();
         if ty.bytes() > memory_limit() {
             return Err(too_large(&ty));
         }
-        let array = self.stream.mlx().contiguous(&self.array)?;
-        let copy = Self {
-            array,
-            stream: self.stream.clone(),
-            ready: AtomicBool::new(false),
-        };
+        let copy = self.with(self.stream.mlx().contiguous(&self.array)?, false);
         copy.eval()?;
         Ok(copy)
+    }
+
+    /// The same elements in another array.
+    fn with(&self, array: Array, ready: bool) -> Self {
+        Self {
+            array,
+            ty: self.ty,
+            stream: self.stream.clone(),
+            ready: AtomicBool::new(ready),
+            pending: Pending::default(),
+        }
     }
 
     /// The elements' bytes, in the host's byte order, if they can be read in place without waiting;
@@ -158,6 +234,6 @@ impl Tensor {
         // SAFETY: the array is computed and row-major, so `len` bytes lie at its address. They stay
         // and do not change while `self` lives: MLX reuses a buffer only when no other reference to
         // its array is left.
-        Some(unsafe { std::slice::from_raw_parts(self.array.data(), len) })
+        Some(unsafe { slice::from_raw_parts(self.array.data(), len) })
     }
 }

@@ -1,10 +1,11 @@
 //! What every Nx operation means on MLX, and the streams that evaluate it.
 //!
-//! [`Op`] names an operation with its attributes, [`lower`] adds it to MLX's lazy graph with Nx's
-//! exact semantics, and a [`Stream`] evaluates graphs on a thread of its own. Nothing here knows the
+//! [`Op`] names an operation with its attributes, [`Tensor::apply`] adds it to MLX's lazy graph with
+//! Nx's exact semantics, and a [`Stream`] evaluates graphs on a thread of its own. Nothing here knows the
 //! BEAM; the NIF, program files and tests all go through the same three.
 
 mod array;
+mod check;
 mod error;
 mod eval;
 mod infer;
@@ -22,8 +23,7 @@ mod decode;
 pub use array::Array;
 pub use error::{Error, Failure, Result, guarded, install_error_handler};
 pub use eval::Tensor;
-pub use infer::infer;
-pub use lower::lower;
+pub use infer::{Outputs, infer, infer_all};
 pub use mlx::mlx_version;
 pub use number::{NonFinite, Number};
 pub use op::{Direction, Op, TieBreak};

@@ -237,6 +237,11 @@ impl Op {
         }
     }
 
+    /// How many tensors it gives.
+    pub const fn outputs(&self) -> usize {
+        1
+    }
+
     /// Nx's name of the operation, such as `reduce_max`.
     pub fn name(&self) -> String {
         let shown = format!("{self:?}");

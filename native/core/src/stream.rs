@@ -79,6 +79,8 @@ struct Lease(Option<Worker>);
 struct Worker {
     device: Device,
     mlx_stream: MlxStream,
+    /// A GPU's second stream, on the host's processor.
+    host: Option<MlxStream>,
     jobs: Sender<Job>,
 }
 
@@ -88,6 +90,26 @@ struct MlxStream(sys::mlx_stream);
 unsafe impl Send for MlxStream {}
 // SAFETY: as above.
 unsafe impl Sync for MlxStream {}
+
+impl MlxStream {
+    fn new(device: Device) -> Result<Self> {
+        // A stream that MLX binds to its maker's thread could not be walked through by another
+        // stream's evaluation. This one can, as long as no two evaluations walk at once, which the
+        // lock sees to; walks also read the table that MLX notes the new stream in.
+        let _no_walk = eval::LOCK.lock().unwrap_or_else(PoisonError::into_inner);
+        // SAFETY: the device handle is made and freed here.
+        let stream = unsafe {
+            let handle = sys::mlx_device_new_type(device.to_mlx(), 0);
+            let stream = sys::mlx_stream_new_thread_unsafe(handle);
+            sys::mlx_device_free(handle);
+            stream
+        };
+        if stream.ctx.is_null() {
+            return Err(take_message());
+        }
+        Ok(Self(stream))
+    }
+}
 
 impl Drop for MlxStream {
     fn drop(&mut self) {
@@ -124,6 +146,13 @@ impl Stream {
     /// MLX's functions on this stream.
     pub(crate) fn mlx(&self) -> Mlx {
         Mlx::new(self.worker().mlx_stream.0)
+    }
+
+    /// MLX's functions on the host's processor, for what MLX computes nowhere else; the results can
+    /// be used on this stream.
+    pub(crate) fn host(&self) -> Mlx {
+        let worker = self.worker();
+        Mlx::new(worker.host.as_ref().unwrap_or(&worker.mlx_stream).0)
     }
 
     /// Runs `job` on the stream's thread after what was submitted before it.
@@ -196,20 +225,11 @@ impl Worker {
                 known.join(" or ")
             )));
         }
-        // A stream that MLX binds to its maker's thread could not be walked through by another
-        // stream's evaluation. This one can, as long as no two evaluations walk at once, which the
-        // lock sees to; walks also read the table that MLX notes the new stream in.
-        let _no_walk = eval::LOCK.lock().unwrap_or_else(PoisonError::into_inner);
-        // SAFETY: the device handle is made and freed here.
-        let mlx_stream = unsafe {
-            let handle = sys::mlx_device_new_type(device.to_mlx(), 0);
-            let stream = sys::mlx_stream_new_thread_unsafe(handle);
-            sys::mlx_device_free(handle);
-            stream
+        let mlx_stream = MlxStream::new(device)?;
+        let host = match device {
+            Device::Cpu => None,
+            Device::Gpu => Some(MlxStream::new(Device::Cpu)?),
         };
-        if mlx_stream.ctx.is_null() {
-            return Err(take_message());
-        }
         let (jobs, queue) = channel::<Job>();
         thread::Builder::new()
             .name(format!("emily-{device}"))
@@ -227,7 +247,8 @@ impl Worker {
             })?;
         Ok(Self {
             device,
-            mlx_stream: MlxStream(mlx_stream),
+            mlx_stream,
+            host,
             jobs,
         })
     }

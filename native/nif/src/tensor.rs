@@ -3,7 +3,7 @@
 use emily_core::{Op, Shape, Tensor, TensorType, Type};
 use rustler::{
     Atom, Binary, Encoder, Env, Error, NifResult, Reference, Resource, ResourceArc, Term,
-    types::tuple::get_tuple,
+    types::tuple::{get_tuple, make_tuple},
 };
 
 use crate::{
@@ -59,10 +59,10 @@ fn copy_in(
     Ok(ResourceArc::new(TensorRef(tensor)))
 }
 
-/// The result of an operation, to be computed when it is needed.
+/// The result of an operation, to be computed when it is needed; a tuple where there are several.
 ///
-/// `op` is `:name` or `{:name, %{attribute: value}}`; `out` is `{type, shape}`, or nil where the
-/// inputs tell it.
+/// `op` is `:name` or `{:name, %{attribute: value}}`; `out` is `{type, shape}`, a list of such for
+/// several results, or nil where the inputs tell it.
 #[rustler::nif(name = "op")]
 fn apply<'a>(
     env: Env<'a>,
@@ -70,9 +70,9 @@ fn apply<'a>(
     op: Term<'a>,
     out: Term<'a>,
     inputs: Term<'a>,
-) -> NifResult<ResourceArc<TensorRef>> {
+) -> NifResult<Term<'a>> {
     let op = decode_op(env, op)?;
-    let out = decode_out(out)?;
+    let outs = decode_outs(out)?;
     let inputs: Vec<ResourceArc<TensorRef>> = inputs.decode().map_err(|_| {
         argument(format!(
             "expected a list of tensors as inputs, got: {}",
@@ -80,8 +80,15 @@ fn apply<'a>(
         ))
     })?;
     let inputs: Vec<&Tensor> = inputs.iter().map(|input| &input.0).collect();
-    let tensor = Tensor::apply(&stream.0, &op, out.as_ref(), &inputs).map_err(failed)?;
-    Ok(ResourceArc::new(TensorRef(tensor)))
+    let results = Tensor::apply_all(&stream.0, &op, outs.as_deref(), &inputs).map_err(failed)?;
+    let results = results
+        .into_iter()
+        .map(|tensor| ResourceArc::new(TensorRef(tensor)).encode(env));
+    let results: Vec<_> = results.collect();
+    Ok(match results[..] {
+        [only] => only,
+        _ => make_tuple(env, &results),
+    })
 }
 
 /// `{type, shape}`.
@@ -161,20 +168,31 @@ fn decode_shape(shape: Term<'_>) -> NifResult<Shape> {
     Shape::new(&dims).map_err(failed)
 }
 
-fn decode_out(out: Term<'_>) -> NifResult<Option<TensorType>> {
+fn decode_outs(out: Term<'_>) -> NifResult<Option<Vec<TensorType>>> {
     if out.is_atom() && out.decode::<Atom>()? == atoms::nil() {
         return Ok(None);
     }
+    if let Ok(outs) = out.decode::<Vec<Term<'_>>>() {
+        return outs
+            .into_iter()
+            .map(decode_out)
+            .collect::<NifResult<_>>()
+            .map(Some);
+    }
+    decode_out(out).map(|out| Some(vec![out]))
+}
+
+fn decode_out(out: Term<'_>) -> NifResult<TensorType> {
     let (ty, shape): (Term<'_>, Term<'_>) = out.decode().map_err(|_| {
         argument(format!(
-            "expected the output to be {{type, shape}} or nil, got: {}",
+            "expected the output to be {{type, shape}}, a list of such or nil, got: {}",
             inspect(out)
         ))
     })?;
-    Ok(Some(TensorType {
+    Ok(TensorType {
         ty: decode_type(ty)?,
         shape: decode_shape(shape)?,
-    }))
+    })
 }
 
 fn decode_op<'a>(env: Env<'a>, op: Term<'a>) -> NifResult<Op> {

@@ -8,8 +8,8 @@ defmodule Emily.Golden.Case do
     * `inputs`: objects with `type`, `shape` and `data` (the bytes in base64, little-endian and
       row-major). Where there is a `view`, an operation too, the input is that view of a tensor with
       `data` and the shape `base`, so that its elements do not lie in order in memory;
-    * `out`: `type`, `shape` and `data` of the result;
-    * `infer`: whether type and shape of the result follow from operation and inputs.
+    * `out`: `type`, `shape` and `data` of the result; `outs`, a list, where there are several;
+    * `infer`: whether type and shape of the results follow from operation and inputs.
   """
 
   alias Emily.Golden.{Exclusions, View}
@@ -32,14 +32,16 @@ defmodule Emily.Golden.Case do
   def record(op, inputs, fun, opts \\ []) do
     inputs = Enum.map(inputs, &View.new/1)
 
-    case attempt(fun, Enum.map(inputs, & &1.tensor)) do
-      {:ok, %Nx.Tensor{type: type} = out} when type in @types ->
-        [%__MODULE__{op: op, inputs: inputs, out: out, infer: Keyword.get(opts, :infer, true)}]
-
-      _refused ->
-        []
+    with {:ok, out} <- attempt(fun, Enum.map(inputs, & &1.tensor)),
+         true <- Enum.all?(results(out), &(&1.type in @types)) do
+      [%__MODULE__{op: op, inputs: inputs, out: out, infer: Keyword.get(opts, :infer, true)}]
+    else
+      _refused -> []
     end
   end
+
+  defp results(%Nx.Tensor{} = out), do: [out]
+  defp results(outs) when is_tuple(outs), do: Tuple.to_list(outs)
 
   @doc """
   As `record/4` for an elementwise function of vectors of equal lengths; elements for which Nx raises
@@ -78,9 +80,13 @@ defmodule Emily.Golden.Case do
     fields = %{
       op: one.op,
       inputs: Enum.map(one.inputs, &View.fields/1),
-      out: fields(one.out),
       infer: one.infer
     }
+
+    fields =
+      if is_tuple(one.out),
+        do: Map.put(fields, :outs, Enum.map(results(one.out), &fields/1)),
+        else: Map.put(fields, :out, fields(one.out))
 
     [JSON.encode_to_iodata!(fields, &encode/2), ?\n]
   end

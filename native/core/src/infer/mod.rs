@@ -2,7 +2,7 @@
 
 mod shapes;
 
-use smallvec::SmallVec;
+use smallvec::{SmallVec, smallvec};
 
 use crate::{
     Error, Op, Result, Shape, TensorType, Type,
@@ -11,7 +11,19 @@ use crate::{
 };
 use shapes::{broadcast, contracted, extreme, joined, reduced, selected, sliced, stacked};
 
-/// The type and shape of `op`'s result on tensors of these types and shapes.
+/// The types and shapes of an operation's results.
+pub type Outputs = SmallVec<[TensorType; 1]>;
+
+/// The types and shapes of all results of `op` on tensors of these types and shapes.
+///
+/// # Errors
+///
+/// As [`infer`].
+pub fn infer_all(op: &Op, inputs: &[TensorType]) -> Result<Outputs> {
+    Ok(smallvec![infer(op, inputs)?])
+}
+
+/// The type and shape of `op`'s only result on tensors of these types and shapes.
 ///
 /// # Errors
 ///

@@ -11,46 +11,94 @@ mod creation;
 pub(crate) mod dot;
 mod double;
 pub(crate) mod movement;
+mod operand;
 mod order;
 mod reduction;
 mod special;
 mod unary;
 
+use smallvec::{SmallVec, smallvec};
+
 use crate::{
     Array, Error, Op, Result, Stream, TensorType,
+    check::Checks,
     error::{guarded, list},
     mlx::{Mlx, memory_limit, too_large},
 };
+
+pub(crate) use operand::Operand;
+
+/// The results, and what must hold of the values for them to be any good.
+pub(crate) struct Lowered {
+    pub arrays: Arrays,
+    pub checks: Checks,
+}
+
+type Arrays = SmallVec<[Array; 1]>;
 
 /// Adds `op` to MLX's lazy graph, to be computed on `stream`.
 ///
 /// # Errors
 ///
-/// If the number of inputs, their shapes or the attributes do not fit, or if the result would not
-/// have the type and shape of `out`.
-pub fn lower(op: &Op, out: &TensorType, inputs: &[&Array], stream: &Stream) -> Result<Array> {
-    let result = match (op.arity(), inputs.len()) {
-        (Some(expected), given) if expected != given => Err(Error::argument(format!(
+/// If the number of inputs, their shapes or the attributes do not fit, or if the results would not
+/// have the types and shapes of `outs`.
+pub(crate) fn lower(
+    op: &Op,
+    outs: &[TensorType],
+    inputs: &[Operand<'_>],
+    stream: &Stream,
+) -> Result<Lowered> {
+    let mut checks = Checks::default();
+    let result = refusal(op, outs, inputs).map_or_else(
+        || guarded(|| families(op, outs, inputs, stream, &mut checks)),
+        Err,
+    );
+    match result {
+        Ok(arrays) => {
+            let fit = arrays.len() == outs.len()
+                && arrays
+                    .iter()
+                    .zip(outs)
+                    .all(|(array, out)| array.has_type(out));
+            if fit {
+                return Ok(Lowered { arrays, checks });
+            }
+            let got: Vec<_> = arrays.iter().map(Array::tensor_type).collect();
+            Err(Error::argument(format!(
+                "expected {} of {} to give {}, got: {}",
+                op.name(),
+                list(&types(inputs)),
+                list(outs),
+                list(&got)
+            )))
+        }
+        Err(error) => Err(error.in_operation(op, outs, &types(inputs), &stream.to_string())),
+    }
+}
+
+/// What is wrong with the call whatever the operation does, if anything is.
+fn refusal(op: &Op, outs: &[TensorType], inputs: &[Operand<'_>]) -> Option<Error> {
+    let problem = match (op.arity(), inputs.len()) {
+        (Some(expected), given) if expected != given => Some(format!(
             "expected {} to take {expected} inputs, got: {given}",
             op.name()
-        ))),
-        (None, 0) => Err(Error::argument(format!(
+        )),
+        (None, 0) => Some(format!(
             "expected {} to take at least 1 input, got: 0",
             op.name()
-        ))),
-        _ if !is_view(op) && out.bytes() > memory_limit() => Err(too_large(out)),
-        _ => guarded(|| family(op, out, inputs, stream)),
-    };
-    match result {
-        Ok(array) if array.has_type(out) => Ok(array),
-        Ok(array) => Err(Error::argument(format!(
-            "expected {} of {} to give {out}, got: {}",
+        )),
+        _ if op.outputs() != outs.len() => Some(format!(
+            "expected {} to give {} outputs, got: {}",
             op.name(),
-            list(&types(inputs)),
-            array.tensor_type()
-        ))),
-        Err(error) => Err(error.in_operation(op, out, &types(inputs), &stream.to_string())),
-    }
+            op.outputs(),
+            outs.len()
+        )),
+        _ => None,
+    };
+    problem.map(Error::argument).or_else(|| {
+        let vast = outs.iter().find(|out| out.bytes() > memory_limit());
+        vast.filter(|_| !is_view(op)).map(too_large)
+    })
 }
 
 /// Whether the result stores no more than the inputs do.
@@ -61,8 +109,20 @@ const fn is_view(op: &Op) -> bool {
     )
 }
 
-fn types(inputs: &[&Array]) -> Vec<TensorType> {
-    inputs.iter().map(|input| input.tensor_type()).collect()
+fn types(inputs: &[Operand<'_>]) -> Vec<TensorType> {
+    inputs.iter().map(Operand::tensor_type).collect()
+}
+
+/// Operations with several outputs, and those that look at values; then all others.
+fn families(
+    op: &Op,
+    outs: &[TensorType],
+    operands: &[Operand<'_>],
+    stream: &Stream,
+    _checks: &mut Checks,
+) -> Result<Arrays> {
+    let inputs: SmallVec<[&Array; 4]> = operands.iter().map(|operand| operand.array).collect();
+    Ok(smallvec![family(op, &outs[0], &inputs, stream)?])
 }
 
 fn family(op: &Op, out: &TensorType, inputs: &[&Array], stream: &Stream) -> Result<Array> {

@@ -13,7 +13,8 @@ const EXTENSION: &str = ".jsonl.gz";
 pub struct Case {
     pub op: Op,
     pub inputs: Vec<Input>,
-    pub out: Recorded,
+    #[serde(alias = "out", deserialize_with = "one_or_more")]
+    pub outs: Vec<Recorded>,
     pub infer: bool,
 }
 
@@ -41,6 +42,19 @@ impl Recorded {
             shape: self.shape.clone(),
         }
     }
+}
+
+fn one_or_more<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Recorded>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Outs {
+        More(Vec<Recorded>),
+        One(Recorded),
+    }
+    Ok(match Outs::deserialize(deserializer)? {
+        Outs::More(outs) => outs,
+        Outs::One(out) => vec![out],
+    })
 }
 
 fn bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {

@@ -2,10 +2,10 @@
 
 use std::{fmt::Write, sync::mpsc::channel};
 
-use emily_core::{Device, Result, Stream, Tensor, TensorType, infer, install_error_handler};
+use emily_core::{Device, Result, Stream, Tensor, TensorType, infer_all, install_error_handler};
 
 use crate::{
-    case::{Case, Input, read},
+    case::{Case, Input, Recorded, read},
     compare::differences,
     elements::elements,
     tolerance::tolerance,
@@ -45,7 +45,7 @@ pub fn operation(name: &str) {
 
 /// What is wrong with a case, if anything is.
 fn replay(case: &Case, stream: &Stream) -> std::result::Result<(), String> {
-    let out = case.out.tensor_type();
+    let outs: Vec<_> = case.outs.iter().map(Recorded::tensor_type).collect();
     let mut faults = String::new();
     if case.infer {
         let types: Vec<_> = case
@@ -53,15 +53,19 @@ fn replay(case: &Case, stream: &Stream) -> std::result::Result<(), String> {
             .iter()
             .map(|input| input.tensor.tensor_type())
             .collect();
-        match infer(&case.op, &types) {
-            Ok(inferred) if inferred == out => {}
-            Ok(inferred) => writeln!(faults, "    inferred {inferred}").unwrap(),
+        match infer_all(&case.op, &types) {
+            Ok(inferred) if inferred[..] == outs[..] => {}
+            Ok(inferred) => writeln!(faults, "    inferred {}", list(&inferred)).unwrap(),
             Err(error) => writeln!(faults, "    not inferred: {error}").unwrap(),
         }
     }
-    match compute(case, &out, stream) {
+    match compute(case, &outs, stream) {
         Err(error) => writeln!(faults, "    {error}").unwrap(),
-        Ok(got) => tell_differences(case, &got, &mut faults),
+        Ok(results) => {
+            for (expected, got) in case.outs.iter().zip(&results) {
+                tell_differences(case, expected, got, &mut faults);
+            }
+        }
     }
     if faults.is_empty() {
         return Ok(());
@@ -69,20 +73,28 @@ fn replay(case: &Case, stream: &Stream) -> std::result::Result<(), String> {
     let op = serde_json::to_string(&case.op).unwrap();
     let inputs: Vec<String> = case.inputs.iter().map(describe).collect();
     Err(format!(
-        "  {op} of {} to {out}\n{faults}",
-        inputs.join(", ")
+        "  {op} of {} to {}\n{faults}",
+        inputs.join(", "),
+        list(&outs)
     ))
 }
 
-fn compute(case: &Case, out: &TensorType, stream: &Stream) -> Result<Vec<u8>> {
+fn list(types: &[TensorType]) -> String {
+    let texts: Vec<_> = types.iter().map(ToString::to_string).collect();
+    texts.join(", ")
+}
+
+fn compute(case: &Case, outs: &[TensorType], stream: &Stream) -> Result<Vec<Vec<u8>>> {
     let inputs = case.inputs.iter().map(|input| tensor(input, stream));
     let inputs = inputs.collect::<Result<Vec<_>>>()?;
     let inputs: Vec<&Tensor> = inputs.iter().collect();
-    let result = Tensor::apply(stream, &case.op, Some(out), &inputs)?.readable()?;
-    Ok(result
-        .bytes()
-        .expect("a readable tensor has bytes")
-        .to_vec())
+    let results = Tensor::apply_all(stream, &case.op, Some(outs), &inputs)?;
+    let bytes = results.iter().map(|result| {
+        let readable = result.readable()?;
+        let bytes = readable.bytes().expect("a readable tensor has bytes");
+        Ok(bytes.to_vec())
+    });
+    bytes.collect()
 }
 
 fn tensor(input: &Input, stream: &Stream) -> Result<Tensor> {
@@ -107,10 +119,10 @@ fn describe(input: &Input) -> String {
 }
 
 /// The first elements that differ, each with the inputs' elements where those are its own.
-fn tell_differences(case: &Case, got: &[u8], faults: &mut String) {
-    let out = case.out.tensor_type();
+fn tell_differences(case: &Case, expected: &Recorded, got: &[u8], faults: &mut String) {
+    let out = expected.tensor_type();
     let allowed = tolerance(&case.op, out.ty);
-    let differences = differences(out.ty, &case.out.data, got, allowed);
+    let differences = differences(out.ty, &expected.data, got, allowed);
     for difference in differences.iter().take(3) {
         let inputs = case.inputs.iter().filter_map(|input| {
             let ty = input.tensor.tensor_type();

@@ -1,0 +1,300 @@
+//! Faults that only values show: an index out of range, a singular matrix.
+//!
+//! A lazy operation cannot look at values, so what must hold of them becomes one more lazy array. It
+//! is computed together with the result, and whoever reads the result, or anything made from it,
+//! gets the error instead.
+
+use std::{
+    collections::HashSet,
+    mem,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+};
+
+use smallvec::SmallVec;
+
+use crate::{Array, Error, Result, mlx::Mlx};
+
+/// One condition, a scalar of MLX's bool.
+struct Check {
+    holds: Array,
+    expected: String,
+}
+
+/// Makes the operation's error of what was expected.
+type Failure = Box<dyn Fn(String) -> Error + Send + Sync>;
+
+/// What an operation under construction asks of the values that it will meet.
+#[derive(Default)]
+pub(crate) struct Checks(SmallVec<[Check; 1]>);
+
+impl Checks {
+    /// Asks that `holds`, a scalar of MLX's bool, is true; `expected` is the error's text if it is not.
+    pub(crate) fn require(&mut self, holds: Array, expected: impl Into<String>) {
+        self.0.push(Check {
+            holds,
+            expected: expected.into(),
+        });
+    }
+}
+
+/// The checks of one operation.
+struct Own {
+    checks: SmallVec<[Check; 1]>,
+    failure: Failure,
+}
+
+/// What must hold for a tensor to be read; it is shared by all tensors that depend on the same.
+#[derive(Clone, Default)]
+pub(crate) struct Pending(Option<Arc<Node>>);
+
+/// The checks of one operation, and those of its inputs.
+struct Node {
+    own: Option<Own>,
+    inputs: Mutex<SmallVec<[Arc<Self>; 2]>>,
+    outcome: OnceLock<Result<()>>,
+}
+
+impl Pending {
+    /// What an operation with `checks` has pending: theirs, and what its inputs have pending.
+    /// `failure` is called only if there are checks.
+    pub(crate) fn new<'a>(
+        inputs: impl IntoIterator<Item = &'a Self>,
+        checks: Checks,
+        failure: impl FnOnce() -> Failure,
+    ) -> Self {
+        let mut parents: SmallVec<[Arc<Node>; 2]> = SmallVec::new();
+        for node in inputs.into_iter().filter_map(|input| input.0.as_ref()) {
+            let known = parents.iter().any(|parent| Arc::ptr_eq(parent, node));
+            if !known && !node.holds() {
+                parents.push(Arc::clone(node));
+            }
+        }
+        if checks.0.is_empty() && parents.len() < 2 {
+            return Self(parents.pop());
+        }
+        let own = (!checks.0.is_empty()).then(|| Own {
+            failure: failure(),
+            checks: checks.0,
+        });
+        Self(Some(Arc::new(Node {
+            own,
+            inputs: Mutex::new(parents),
+            outcome: OnceLock::new(),
+        })))
+    }
+
+    /// One array that is computed when all that is pending is, if anything is.
+    pub(crate) fn all_hold(&self, mlx: Mlx) -> Result<Option<Verdict>> {
+        let Some(root) = self.0.as_ref().filter(|root| !root.holds()) else {
+            return Ok(None);
+        };
+        let nodes = root.unsettled();
+        let mut all: Option<Array> = None;
+        for check in nodes.iter().flat_map(|node| node.checks()) {
+            all = Some(match all {
+                Some(all) => mlx.logical_and(&all, &check.holds)?,
+                // A node of this stream's own, so that waiting for the stream waits for it.
+                None => mlx.logical_and(&check.holds, &check.holds)?,
+            });
+        }
+        Ok(Some(Verdict { nodes, all }))
+    }
+}
+
+/// The nodes whose outcome an evaluation will tell.
+pub(crate) struct Verdict {
+    /// Inputs before what is made from them.
+    nodes: Vec<Arc<Node>>,
+    all: Option<Array>,
+}
+
+impl Verdict {
+    /// What must be computed before [`Self::settle`]; none where each outcome is known already.
+    pub(crate) const fn array(&self) -> Option<&Array> {
+        self.all.as_ref()
+    }
+
+    /// Notes for each node what came out.
+    ///
+    /// # Errors
+    ///
+    /// The first failure.
+    ///
+    /// # Safety
+    ///
+    /// [`Self::array`] must have been evaluated, and its device must have finished.
+    pub(crate) unsafe fn settle(&self) -> Result<()> {
+        let mut first = Ok(());
+        for node in &self.nodes {
+            // SAFETY: the caller vouches for the array that depends on each of the checks.
+            let outcome = unsafe { node.evaluate() };
+            let outcome = node.outcome.get_or_init(|| outcome);
+            if first.is_ok() {
+                first.clone_from(outcome);
+            }
+            if outcome.is_ok() {
+                mem::take(&mut *node.inputs());
+            }
+        }
+        first
+    }
+}
+
+impl Node {
+    fn holds(&self) -> bool {
+        matches!(self.outcome.get(), Some(Ok(())))
+    }
+
+    fn checks(&self) -> &[Check] {
+        self.own.as_ref().map_or(&[], |own| &own.checks)
+    }
+
+    fn inputs(&self) -> MutexGuard<'_, SmallVec<[Arc<Self>; 2]>> {
+        self.inputs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// This node and those that it depends on, without what is known to hold; inputs come first.
+    fn unsettled(self: &Arc<Self>) -> Vec<Arc<Self>> {
+        let mut seen = HashSet::new();
+        let mut ordered = Vec::new();
+        // Each node twice: on the way to its inputs, and after them.
+        let mut path = vec![(Arc::clone(self), false)];
+        while let Some((node, after_inputs)) = path.pop() {
+            if after_inputs {
+                ordered.push(node);
+                continue;
+            }
+            if node.holds() || !seen.insert(Arc::as_ptr(&node)) {
+                continue;
+            }
+            let inputs = node.inputs().clone();
+            path.push((node, true));
+            path.extend(inputs.into_iter().map(|input| (input, false)));
+        }
+        ordered
+    }
+
+    /// # Safety
+    ///
+    /// All checks' arrays must have been computed.
+    unsafe fn evaluate(&self) -> Result<()> {
+        if let Some(Err(error)) = self
+            .inputs()
+            .iter()
+            .find_map(|input| input.outcome.get().filter(|outcome| outcome.is_err()))
+        {
+            return Err(error.clone());
+        }
+        let Some(own) = &self.own else {
+            return Ok(());
+        };
+        let mut checks = own.checks.iter();
+        // SAFETY: a computed scalar of MLX's bool has its one byte there.
+        let failed = checks.find(|check| unsafe { *check.holds.data() } == 0);
+        failed.map_or(Ok(()), |check| Err((own.failure)(check.expected.clone())))
+    }
+}
+
+/// A long lazy chain ends node by node: one inside the other would overflow the stack.
+impl Drop for Node {
+    fn drop(&mut self) {
+        let mut orphans = mem::take(&mut *self.inputs());
+        while let Some(orphan) = orphans.pop() {
+            if let Some(node) = Arc::into_inner(orphan) {
+                orphans.extend(mem::take(&mut *node.inputs()));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Device, Stream, TensorType, Type, eval::Tensor, install_error_handler};
+
+    fn flag(stream: &Stream, holds: bool) -> Array {
+        let mlx = stream.mlx();
+        let scalar = mlx.scalar(i64::from(holds), Type::U8).unwrap();
+        let zero = mlx.scalar(0, Type::U8).unwrap();
+        mlx.not_equal(&scalar, &zero).unwrap()
+    }
+
+    fn node(stream: &Stream, name: &str, holds: bool, inputs: &[&Pending]) -> Pending {
+        let mut checks = Checks::default();
+        checks.require(flag(stream, holds), "expected better");
+        let name = name.to_owned();
+        Pending::new(inputs.iter().copied(), checks, || {
+            Box::new(move |reason| Error::Mlx(format!("{name}: {reason}")))
+        })
+    }
+
+    fn made_from(inputs: &[&Pending]) -> Pending {
+        Pending::new(inputs.iter().copied(), Checks::default(), || {
+            panic!("no check can fail")
+        })
+    }
+
+    /// Reads a tensor that has `pending`.
+    fn read(stream: &Stream, pending: &Pending) -> Result<()> {
+        let ty = TensorType {
+            ty: Type::U8,
+            shape: crate::Shape::default(),
+        };
+        let tensor = Tensor::pending(stream, flag(stream, true), &ty, pending.clone());
+        tensor.eval()
+    }
+
+    fn text(result: Result<()>) -> String {
+        result.unwrap_err().to_string()
+    }
+
+    #[test]
+    fn whatever_depends_on_a_failure_fails_with_it_each_time() {
+        install_error_handler();
+        let stream = Stream::new(Device::Cpu).unwrap();
+        let (good, bad) = (
+            node(&stream, "good", true, &[]),
+            node(&stream, "bad", false, &[]),
+        );
+        let late = node(&stream, "late", false, &[&good, &bad]);
+        let mixed = made_from(&[&good, &late, &bad]);
+
+        assert!(read(&stream, &good).is_ok());
+        for _ in 0..2 {
+            assert!(text(read(&stream, &mixed)).contains("bad: expected better"));
+            assert!(text(read(&stream, &bad)).contains("bad: expected better"));
+        }
+        assert!(read(&stream, &good).is_ok());
+        let own = node(&stream, "own", false, &[&good]);
+        assert!(text(read(&stream, &own)).contains("own: expected better"));
+    }
+
+    #[test]
+    fn what_is_known_to_hold_is_not_carried_on() {
+        install_error_handler();
+        let stream = Stream::new(Device::Cpu).unwrap();
+        assert!(made_from(&[&Pending::default()]).0.is_none());
+        let check = node(&stream, "check", true, &[]);
+        assert!(made_from(&[&check, &check]).0.is_some());
+        read(&stream, &made_from(&[&check])).unwrap();
+        assert!(made_from(&[&check]).0.is_none());
+    }
+
+    #[test]
+    fn a_long_chain_ends_without_overflowing_the_stack() {
+        install_error_handler();
+        let stream = Stream::new(Device::Cpu).unwrap();
+        let first = node(&stream, "first", true, &[]);
+        let mut last = first.clone();
+        for _ in 0..200_000 {
+            let fresh = Pending(Some(Arc::new(Node {
+                own: None,
+                inputs: Mutex::new(SmallVec::new()),
+                outcome: OnceLock::new(),
+            })));
+            last = made_from(&[&last, &fresh]);
+        }
+        drop(last);
+        assert!(read(&stream, &first).is_ok());
+    }
+}
