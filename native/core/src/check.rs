@@ -7,6 +7,7 @@
 use std::{
     collections::HashSet,
     mem,
+    panic::RefUnwindSafe,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
@@ -21,7 +22,7 @@ struct Check {
 }
 
 /// Makes the operation's error of what was expected.
-type Failure = Box<dyn Fn(String) -> Error + Send + Sync>;
+type Failure = Box<dyn Fn(String) -> Error + Send + Sync + RefUnwindSafe>;
 
 /// What an operation under construction asks of the values that it will meet.
 #[derive(Default)]
