@@ -76,6 +76,16 @@ defmodule Emily.Native do
   @spec read(Emily.t(), reference()) :: {:ok, binary()} | :pending
   def read(_tensor, _reference), do: not_loaded()
 
+  @doc "A tensor with a copy of the memory at an address of this process."
+  @spec from_address(reference(), non_neg_integer(), Emily.shape(), Emily.dtype()) :: Emily.t()
+  def from_address(_stream, _address, _shape, _dtype), do: not_loaded()
+
+  @doc """
+  `:pending`, and `{reference, {:ok, address}}` follows: where the elements are while the tensor lives.
+  """
+  @spec address(Emily.t(), reference()) :: :pending
+  def address(_tensor, _reference), do: not_loaded()
+
   # Spelled so that the compiler does not conclude that every caller fails.
   defp not_loaded do
     :erlang.nif_error(%Emily.Error{

@@ -3,7 +3,7 @@
 use std::{
     slice,
     sync::{
-        Mutex, PoisonError,
+        Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -35,6 +35,8 @@ pub struct Tensor {
     /// Set once the elements can be read; from then on no thread asks MLX about the array's state.
     ready: AtomicBool,
     pending: Pending,
+    /// A row-major copy whose address somebody has.
+    pinned: OnceLock<Array>,
 }
 
 impl Tensor {
@@ -51,6 +53,7 @@ impl Tensor {
             stream: stream.clone(),
             ready: AtomicBool::new(true),
             pending: Pending::default(),
+            pinned: OnceLock::new(),
         })
     }
 
@@ -128,6 +131,7 @@ impl Tensor {
             stream: stream.clone(),
             ready: AtomicBool::new(false),
             pending,
+            pinned: OnceLock::new(),
         }
     }
 
@@ -210,6 +214,19 @@ impl Tensor {
         Ok(copy)
     }
 
+    /// Where the elements are, in row-major order; they stay there for as long as the tensor lives.
+    /// Call it on a stream's thread.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::eval`].
+    pub fn address(&self) -> Result<usize> {
+        let readable = self.readable()?;
+        let array = self.pinned.get_or_init(|| readable.array);
+        // SAFETY: the array is computed. Its buffer is not given to others while it is pinned.
+        Ok(unsafe { array.data() } as usize)
+    }
+
     /// The same elements in another array.
     fn with(&self, array: Array, ready: bool) -> Self {
         Self {
@@ -218,6 +235,7 @@ impl Tensor {
             stream: self.stream.clone(),
             ready: AtomicBool::new(ready),
             pending: Pending::default(),
+            pinned: OnceLock::new(),
         }
     }
 

@@ -1,6 +1,6 @@
 //! Tensors as references of the BEAM.
 
-use emily_core::{Op, Shape, Tensor, TensorType, Type};
+use emily_core::{Op, Shape, Tensor, TensorType, Type, tensor_at};
 use rustler::{
     Atom, Binary, Encoder, Env, Error, NifResult, Reference, Resource, ResourceArc, Term,
     types::tuple::{get_tuple, make_tuple},
@@ -135,6 +135,47 @@ fn read<'a>(
         |env, readable| in_place(env, &ResourceArc::new(TensorRef(readable))),
     )?;
     Ok(atoms::pending().encode(env))
+}
+
+/// A tensor with a copy of the memory at `address`; it may be large, hence off the schedulers.
+#[rustler::nif(schedule = "DirtyCpu")]
+fn from_address(
+    stream: ResourceArc<StreamRef>,
+    address: Term<'_>,
+    shape: Term<'_>,
+    ty: Term<'_>,
+) -> NifResult<ResourceArc<TensorRef>> {
+    let ty = TensorType {
+        ty: decode_type(ty)?,
+        shape: decode_shape(shape)?,
+    };
+    let place: usize = address.decode().map_err(|_| {
+        argument(format!(
+            "expected :address to be an address of this machine, got: {}",
+            inspect(address)
+        ))
+    })?;
+    let tensor = tensor_at(&stream.0, &ty, place).map_err(failed)?;
+    Ok(ResourceArc::new(TensorRef(tensor)))
+}
+
+/// `:pending`, and a message `{reference, {:ok, address}}` with where the elements are, in row-major
+/// order, for as long as the tensor lives.
+#[rustler::nif]
+fn address(
+    env: Env<'_>,
+    tensor: ResourceArc<TensorRef>,
+    reference: Reference<'_>,
+) -> NifResult<Atom> {
+    let stream = tensor.0.stream().clone();
+    from_worker(
+        env,
+        &stream,
+        reference,
+        move || tensor.0.address(),
+        |env, address| address.encode(env),
+    )?;
+    Ok(atoms::pending())
 }
 
 /// A binary over the tensor's memory, which keeps the tensor alive.
