@@ -1,6 +1,6 @@
-# What the tests depend on. The package ships without them, and depends on nothing.
-dependencies = Path.join(__DIR__, "test/folder_scm.exs")
-if File.regular?(dependencies), do: Code.require_file(dependencies)
+# Lets dependencies come from a folder of sources; the package ships without it.
+folder = Path.join(__DIR__, "test/folder_scm.exs")
+if File.regular?(folder), do: Code.require_file(folder)
 
 defmodule Emily.MixProject do
   use Mix.Project
@@ -9,17 +9,21 @@ defmodule Emily.MixProject do
   @version "0.8.0-dev"
   @home "https://github.com/ausimian/emily"
 
-  def project do
-    deps = deps()
+  # What needs no dependency. With EMILY_BARE=1 it is compiled alone: the tensor API, the installer
+  # and the doctor.
+  @bare ~w(lib/emily.ex lib/emily/application.ex lib/emily/artifact.ex lib/emily/artifact
+           lib/emily/doctor.ex lib/emily/doctor lib/emily/error.ex lib/emily/native.ex
+           lib/emily/native lib/emily/settings.ex lib/mix)
 
+  def project do
     [
       app: :emily,
       version: @version,
       elixir: "~> 1.18",
       compilers: Mix.compilers() ++ [:emily],
-      elixirc_paths: elixirc_paths(Mix.env(), deps),
+      elixirc_paths: elixirc_paths(Mix.env(), bare?()),
       start_permanent: Mix.env() == :prod,
-      deps: deps,
+      deps: if(bare?(), do: [], else: deps()),
       description: "Nx on Apple's MLX: Metal, CPU and CUDA, with a native core in Rust",
       source_url: @home,
       package: package()
@@ -33,11 +37,17 @@ defmodule Emily.MixProject do
     ]
   end
 
-  defp elixirc_paths(:test, []), do: ["lib", "test/support"]
-  defp elixirc_paths(:test, _deps), do: ["lib", "test/support", "test/recorder"]
-  defp elixirc_paths(_env, _deps), do: ["lib"]
+  defp elixirc_paths(:test, true), do: @bare ++ ["test/support"]
+  defp elixirc_paths(:test, false), do: ["lib", "test/support", "test/recorder"]
+  defp elixirc_paths(_env, true), do: @bare
+  defp elixirc_paths(_env, false), do: ["lib"]
 
-  defp deps, do: if(Code.ensure_loaded?(Emily.FolderSCM), do: Emily.FolderSCM.deps(), else: [])
+  defp bare?, do: System.get_env("EMILY_BARE") in ["1", "true"]
+
+  defp deps do
+    folder = Code.ensure_loaded?(Emily.FolderSCM) && Emily.FolderSCM.deps()
+    folder || [{:nx, "~> 0.13"}, {:telemetry, "~> 1.0"}]
+  end
 
   defp package do
     [

@@ -47,13 +47,17 @@ defmodule Emily do
       ** (ArgumentError) expected :binary to be 2 bytes for u8[2], got: 3 bytes
   """
   @spec from_binary(binary(), shape(), dtype()) :: t()
-  def from_binary(binary, shape, dtype) when is_binary(binary) do
+  def from_binary(binary, shape, dtype),
+    do: from_binary(binary, shape, dtype, DefaultStream.get())
+
+  @doc false
+  def from_binary(binary, shape, dtype, stream) when is_binary(binary) do
     if byte_size(binary) > @large_bytes,
-      do: Native.from_large_binary(DefaultStream.get(), binary, shape, dtype),
-      else: Native.from_binary(DefaultStream.get(), binary, shape, dtype)
+      do: Native.from_large_binary(stream, binary, shape, dtype),
+      else: Native.from_binary(stream, binary, shape, dtype)
   end
 
-  def from_binary(other, _shape, _dtype) do
+  def from_binary(other, _shape, _dtype, _stream) do
     raise ArgumentError, "expected :binary to be a binary, got: #{inspect(other)}"
   end
 

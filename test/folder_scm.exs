@@ -10,19 +10,17 @@ defmodule Emily.FolderSCM do
   @behaviour Mix.SCM
 
   @doc """
-  Nx, which records the test data, and what it needs; nothing without `EMILY_DEPS_PATH`, or where
-  `EMILY_BARE` asks for nothing.
+  What Emily depends on, from the folder that `EMILY_DEPS_PATH` names; nil if it names none.
   """
-  def deps, do: deps(System.get_env("EMILY_DEPS_PATH"), System.get_env("EMILY_BARE"))
+  def deps, do: deps(System.get_env("EMILY_DEPS_PATH"))
 
-  defp deps(_folder, bare) when bare in ["1", "true"], do: []
-  defp deps(nil, _bare), do: []
+  defp deps(absent) when absent in [nil, ""], do: nil
 
-  defp deps(folder, _bare) do
+  defp deps(folder) do
     if __MODULE__ not in Mix.SCM.available(), do: Mix.SCM.append(__MODULE__)
 
     for app <- [:complex, :telemetry, :nx],
-        do: {app, path: Path.join(folder, "#{app}"), override: true, only: [:dev, :test]}
+        do: {app, path: Path.join(folder, "#{app}"), override: true}
   end
 
   @impl true

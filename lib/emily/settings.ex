@@ -10,6 +10,8 @@ defmodule Emily.Settings do
   | `EMILY_CACHE` | | the folder that keeps verified downloads |
   | `EMILY_VARIANT` | `config :emily, variant: :cpu` | the variant to install; the target's default when absent |
   | `EMILY_RELEASE_URL` | `config :emily, release_url: "https://…/"` | where the assets are, in place of the project's release page |
+  | | `config :emily, fallback: :raise` | what to do when an operation leaves the device: `:warn` (the default), `:silent` or `:raise`; the older `warn_on_fallback: true` and `false` mean `:warn` and `:silent` |
+  | | `config :emily, add_backend_on_inspect: false` | whether inspected tensors show their backend and device; true when absent |
   | `HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY` | | the proxies, as Mix reads them; lower case works too |
   | `HEX_CACERTS_PATH` | | the certificate authorities to trust, in place of the system's |
 
@@ -29,7 +31,9 @@ defmodule Emily.Settings do
     :http_proxy,
     :https_proxy,
     :cacerts_path,
-    no_proxy: []
+    no_proxy: [],
+    fallback: :warn,
+    add_backend_on_inspect: true
   ]
 
   @type t :: %__MODULE__{
@@ -40,7 +44,9 @@ defmodule Emily.Settings do
           http_proxy: String.t() | nil,
           https_proxy: String.t() | nil,
           cacerts_path: Path.t() | nil,
-          no_proxy: [String.t()]
+          no_proxy: [String.t()],
+          fallback: :silent | :warn | :raise,
+          add_backend_on_inspect: boolean()
         }
 
   @doc """
@@ -58,7 +64,9 @@ defmodule Emily.Settings do
       http_proxy: variable(environment, ["HTTP_PROXY", "http_proxy"]),
       https_proxy: variable(environment, ["HTTPS_PROXY", "https_proxy"]),
       cacerts_path: variable(environment, "HEX_CACERTS_PATH"),
-      no_proxy: no_proxy(variable(environment, ["NO_PROXY", "no_proxy"]))
+      no_proxy: no_proxy(variable(environment, ["NO_PROXY", "no_proxy"])),
+      fallback: fallback(config),
+      add_backend_on_inspect: boolean(config, :add_backend_on_inspect, true)
     }
   end
 
@@ -92,13 +100,33 @@ defmodule Emily.Settings do
         value
 
       other ->
-        raise ArgumentError,
-              "expected config :emily, #{key}: to be #{kind(key)}, got: #{inspect(other)}"
+        refuse(key, kind(key), other)
     end
   end
 
   defp kind(:variant), do: "an atom or a string"
   defp kind(:release_url), do: "a string"
+
+  defp fallback(config) do
+    older = if boolean(config, :warn_on_fallback, true), do: :warn, else: :silent
+
+    case Keyword.get(config, :fallback, older) do
+      policy when policy in [:silent, :warn, :raise] -> policy
+      other -> refuse(:fallback, ":silent, :warn or :raise", other)
+    end
+  end
+
+  defp boolean(config, key, default) do
+    case Keyword.get(config, key, default) do
+      value when is_boolean(value) -> value
+      other -> refuse(key, "true or false", other)
+    end
+  end
+
+  defp refuse(key, expected, got) do
+    raise ArgumentError,
+          "expected config :emily, #{key}: to be #{expected}, got: #{inspect(got)}"
+  end
 
   defp no_proxy(nil), do: []
   defp no_proxy(hosts), do: String.split(hosts, [",", " "], trim: true)

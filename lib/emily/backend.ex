@@ -1,0 +1,252 @@
+defmodule Emily.Backend do
+  @moduledoc """
+  Nx on MLX: a backend for every operation of Nx.
+
+      Nx.default_backend(Emily.Backend)
+      Nx.add(Nx.tensor([1, 2]), 3)
+
+  Tensors are lazy: an operation is noted at once, and computed on a thread of Emily's own when
+  somebody reads it. Tensors of other backends that an operation meets are moved over.
+
+  ## Options
+
+    * `:device` - `:cpu` or `:gpu`; the GPU where there is one, when absent
+
+  Results are on the device of the operation's first tensor.
+
+  ## Types
+
+  All of Nx's types but `:c128`. `:f64` needs a device that computes with it: the CPU, and NVIDIA's
+  GPUs, but not Metal.
+  """
+
+  @behaviour Nx.Backend
+
+  alias Emily.Backend, as: B
+  alias Emily.Backend.{Bits, Device}
+  alias Emily.{Fallback, Native, Operation, Settings}
+  alias Nx.Tensor, as: T
+
+  @enforce_keys [:ref, :device]
+  defstruct [:ref, :device]
+
+  @typedoc "The native tensor, and where it is computed."
+  @type t :: %__MODULE__{ref: Emily.t(), device: :cpu | :gpu}
+
+  @impl true
+  def init(options) do
+    case Keyword.validate(options, [:device]) do
+      {:ok, options} ->
+        Device.validate!(options[:device])
+        options
+
+      {:error, unknown} ->
+        raise ArgumentError,
+              "expected the options of Emily.Backend to be :device, got: #{inspect(unknown)}"
+    end
+  end
+
+  ## Creation
+
+  @impl true
+  def constant(out, number, options), do: create(:constant, out, [number], options)
+
+  @impl true
+  def eye(out, options), do: create(:eye, out, [], options)
+
+  @impl true
+  def iota(out, axis, options), do: create(:iota, out, [axis], options)
+
+  @impl true
+  def from_binary(%T{type: type, shape: shape} = out, binary, options) do
+    device = Device.of_options(options)
+    Device.check_type!(type, device)
+    bytes = Bits.to_bytes(binary, type)
+    ref = Emily.from_binary(bytes, Tuple.to_list(shape), type, Device.stream(device))
+    put(out, ref, device)
+  end
+
+  defp create(name, out, arguments, options) do
+    {operation, []} = Operation.split(name, arguments)
+    apply_to(operation, out, [], Device.of_options(options))
+  end
+
+  ## Reading
+
+  @impl true
+  def to_binary(%T{shape: shape, type: type} = tensor, limit) do
+    size = Tuple.product(shape)
+    tensor = if limit < size, do: first(tensor, size, limit), else: tensor
+    tensor.data.ref |> Emily.to_binary() |> Bits.of_bytes(type)
+  end
+
+  # Only what is asked for is computed into row-major order and brought over.
+  defp first(tensor, size, limit) do
+    flat = reshape(%{tensor | shape: {size}, names: [nil]}, tensor)
+    slice(%{flat | shape: {limit}}, flat, [0], [limit], [1])
+  end
+
+  @impl true
+  def inspect(%T{} = tensor, %Inspect.Opts{limit: limit} = options) do
+    size = Tuple.product(tensor.shape)
+    binary = to_binary(tensor, if(limit == :infinity, do: size, else: min(size, limit + 1)))
+    shown = Nx.Backend.inspect(tensor, binary, options)
+
+    if Settings.load().add_backend_on_inspect do
+      Inspect.Algebra.concat([
+        "Emily.Backend<#{tensor.data.device}>",
+        Inspect.Algebra.line(),
+        shown
+      ])
+    else
+      shown
+    end
+  end
+
+  @impl true
+  def to_batched(%T{shape: batch} = out, %T{shape: shape} = tensor, options) do
+    length = elem(batch, 0)
+    size = elem(shape, 0)
+    lengths = Tuple.to_list(batch)
+    ones = List.duplicate(1, tuple_size(shape))
+    at = fn start -> [start | List.duplicate(0, tuple_size(shape) - 1)] end
+    part = fn out, start, lengths -> slice(out, tensor, at.(start), lengths, ones) end
+
+    whole = for index <- 0..(div(size, length) - 1), do: {:whole, index * length}
+    rest = rem(size, length)
+    last = if rest > 0 and options[:leftover] == :repeat, do: [{:rest, size - rest}], else: []
+
+    Stream.map(whole ++ last, fn
+      {:whole, start} ->
+        part.(out, start, lengths)
+
+      {:rest, start} ->
+        tail = part.(%{out | shape: put_elem(batch, 0, rest)}, start, [rest | tl(lengths)])
+        missing = length - rest
+        head = part.(%{out | shape: put_elem(batch, 0, missing)}, 0, [missing | tl(lengths)])
+        concatenate(out, [tail, head], 0)
+    end)
+  end
+
+  ## Moving
+
+  @impl true
+  def backend_copy(%T{} = tensor, backend, _options)
+      when backend in [Nx.Tensor, Nx.BinaryBackend],
+      do: Nx.BinaryBackend.from_binary(tensor, whole(tensor), [])
+
+  def backend_copy(%T{data: %B{device: device}} = tensor, B, options) do
+    case Device.of_options(options) do
+      ^device -> apply_to(:as_type, tensor, [tensor], device)
+      _other -> from_binary(tensor, whole(tensor), options)
+    end
+  end
+
+  def backend_copy(tensor, backend, options),
+    do: backend.from_binary(tensor, whole(tensor), options)
+
+  @impl true
+  def backend_transfer(%T{data: %B{device: device}} = tensor, B, options) do
+    case Device.of_options(options) do
+      ^device -> tensor
+      _other -> moved(tensor, B, options)
+    end
+  end
+
+  def backend_transfer(tensor, backend, options), do: moved(tensor, backend, options)
+
+  defp moved(tensor, backend, options) do
+    copy = backend_copy(tensor, backend, options)
+    backend_deallocate(tensor)
+    copy
+  end
+
+  defp whole(tensor), do: to_binary(tensor, Tuple.product(tensor.shape))
+
+  @impl true
+  def backend_deallocate(_tensor), do: :ok
+
+  @impl true
+  def to_pointer(_tensor, _options), do: raise(ArgumentError, "")
+
+  @impl true
+  def from_pointer(_pointer, _type, _shape, _backend_options, _options),
+    do: raise(ArgumentError, "")
+
+  ## Operations
+
+  creation = [:constant, :eye, :iota]
+
+  for {name, arity} <- Operation.all(), name not in creation do
+    arguments = Macro.generate_arguments(arity, __MODULE__)
+
+    @impl true
+    def unquote(name)(out, unquote_splicing(arguments)) do
+      {operation, inputs} = Operation.split(unquote(name), unquote(arguments))
+      apply_to(operation, out, inputs, device(inputs))
+    end
+  end
+
+  @called_for_each "its function is called for each element"
+
+  @impl true
+  def reduce(out, tensor, acc, options, fun) do
+    Fallback.run({:reduce, @called_for_each}, [tensor, acc], fn [tensor, acc] ->
+      Nx.BinaryBackend.reduce(out, tensor, acc, options, fun)
+    end)
+  end
+
+  @impl true
+  def window_reduce(out, tensor, acc, window, options, fun) do
+    Fallback.run({:window_reduce, @called_for_each}, [tensor, acc], fn [tensor, acc] ->
+      Nx.BinaryBackend.window_reduce(out, tensor, acc, window, options, fun)
+    end)
+  end
+
+  @impl true
+  def block(block, out, arguments, default) do
+    case Operation.block(block, arguments) do
+      {operation, inputs} -> apply_to(operation, out, inputs, device(inputs))
+      :unknown -> apply(default, [block | arguments])
+    end
+  end
+
+  # The device of the first tensor that is Emily's. Nx calls this backend only if there is one.
+  defp device([%T{data: %B{device: device}} | _inputs]), do: device
+  defp device([_other | inputs]), do: device(inputs)
+
+  defp apply_to(operation, %T{type: type, shape: shape} = out, inputs, device) do
+    Device.check_type!(type, device)
+    stream = Device.stream(device)
+    told = {type, Tuple.to_list(shape)}
+    put(out, Native.op(stream, operation, told, references(inputs, device)), device)
+  end
+
+  defp apply_to(operation, outs, inputs, device) when is_tuple(outs) do
+    outs = Tuple.to_list(outs)
+    Enum.each(outs, &Device.check_type!(&1.type, device))
+    told = for out <- outs, do: {out.type, Tuple.to_list(out.shape)}
+    results = Native.op(Device.stream(device), operation, told, references(inputs, device))
+
+    outs
+    |> Enum.zip_with(Tuple.to_list(results), &put(&1, &2, device))
+    |> List.to_tuple()
+  end
+
+  defp put(out, ref, device), do: %{out | data: %B{ref: ref, device: device}}
+
+  defp references([], _device), do: []
+
+  defp references([%T{data: %B{ref: ref}} | inputs], device),
+    do: [ref | references(inputs, device)]
+
+  defp references([other | inputs], device),
+    do: [reference(other, device) | references(inputs, device)]
+
+  defp reference(integer, device) when is_integer(integer) do
+    Native.op(Device.stream(device), {:constant, %{value: integer}}, {{:s, 64}, []}, [])
+  end
+
+  defp reference(%T{} = foreign, device),
+    do: from_binary(foreign, Nx.to_binary(foreign), device: device).data.ref
+end

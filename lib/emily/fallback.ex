@@ -1,0 +1,66 @@
+defmodule Emily.Fallback do
+  @moduledoc """
+  The one way off the device.
+
+  Emily computes with MLX whatever Nx asks for. What cannot be said in MLX's operations goes through
+  `run/3`, which moves the tensors to `Nx.BinaryBackend`, computes there, and moves the result back:
+
+    * `Nx.reduce/4` and `Nx.window_reduce/5`, whose functions are called for each element
+
+  ## Policy
+
+  `config :emily, fallback: …` says what is to happen:
+
+    * `:warn` - computes, and logs a warning; the default
+    * `:silent` - computes
+    * `:raise` - raises `Emily.Error`
+
+  The older `config :emily, warn_on_fallback: true` means `:warn`, and `false` means `:silent`.
+
+  ## Telemetry
+
+  Whatever the policy, a fallback is a span: `[:emily, :fallback, :start]`, `[:emily, :fallback,
+  :stop]` and `[:emily, :fallback, :exception]`, with the metadata `:operation`, `:reason`,
+  `:inputs` (a list of `{type, shape}`) and `:device`.
+  """
+
+  require Logger
+
+  alias Emily.{Backend, Settings}
+  alias Nx.Tensor, as: T
+
+  @doc """
+  Computes `fun` on copies of `tensors` that belong to `Nx.BinaryBackend`, and returns its result on
+  the device that `tensors` came from.
+
+  `operation` is its name and `reason` says why MLX cannot compute it.
+  """
+  @spec run({atom(), String.t()}, [T.t()], ([T.t()] -> T.t())) :: T.t()
+  def run({operation, reason}, tensors, fun) do
+    [device | _same] = for %T{data: %Backend{device: device}} <- tensors, do: device
+
+    metadata = %{
+      operation: operation,
+      reason: reason,
+      inputs: for(tensor <- tensors, do: {tensor.type, tensor.shape}),
+      device: device
+    }
+
+    :telemetry.span([:emily, :fallback], metadata, fn ->
+      obey(Settings.load().fallback, operation, reason)
+      result = tensors |> Enum.map(&Nx.backend_copy(&1, Nx.BinaryBackend)) |> fun.()
+      {Nx.backend_transfer(result, {Backend, device: device}), metadata}
+    end)
+  end
+
+  defp obey(:silent, _operation, _reason), do: :ok
+  defp obey(:warn, operation, reason), do: Logger.warning(sentence(operation, reason))
+
+  defp obey(:raise, operation, reason) do
+    raise Emily.Error,
+      reason: "#{sentence(operation, reason)}, which `config :emily, fallback: :raise` forbids"
+  end
+
+  defp sentence(operation, reason),
+    do: "Nx.#{operation} leaves MLX for Nx.BinaryBackend, because #{reason}"
+end
