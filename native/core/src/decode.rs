@@ -2,7 +2,10 @@
 
 use rustler::{Atom, Decoder, Encoder, Env, Error, NifResult, Term};
 
-use crate::{NonFinite, Number, Shape, TensorType, Type};
+use crate::{
+    NonFinite, Number, Program, Shape, TensorType, Type,
+    program::{Unchecked, nested},
+};
 
 mod atoms {
     rustler::atoms! { u, s, f, bf, c, nan, infinity, neg_infinity }
@@ -54,6 +57,26 @@ impl<'a> Decoder<'a> for TensorType {
     fn decode(term: Term<'a>) -> NifResult<Self> {
         let (ty, shape) = term.decode()?;
         Ok(Self { ty, shape })
+    }
+}
+
+impl Encoder for TensorType {
+    fn encode<'a>(&self, env: Env<'a>) -> Term<'a> {
+        (self.ty, &self.shape).encode(env)
+    }
+}
+
+/// `%{inputs: [{type, shape}], instructions: [%{op: …, out: …, inputs: [0]}], output: 1}`
+impl<'a> Decoder<'a> for Program {
+    fn decode(term: Term<'a>) -> NifResult<Self> {
+        let program: Unchecked = nested(|| term.decode()).ok_or(Error::BadArg)??;
+        Self::try_from(program).map_err(|error| Error::RaiseTerm(Box::new(error.to_string())))
+    }
+}
+
+impl Encoder for Program {
+    fn encode<'a>(&self, env: Env<'a>) -> Term<'a> {
+        Unchecked::from(self.clone()).encode(env)
     }
 }
 

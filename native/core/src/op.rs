@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::Number;
+use crate::{Number, Program};
 
 /// An operation of Nx.
 ///
@@ -158,6 +158,13 @@ pub enum Op {
         keep_axis: bool,
         tie_break: TieBreak,
     },
+    /// With a function of an element, the accumulator, and further scalars that it uses: the inputs
+    /// are the tensor, the accumulator, and these.
+    Reduce {
+        axes: Option<Vec<usize>>,
+        keep_axes: bool,
+        fun: Program,
+    },
 
     // Contraction and order
     /// Sums products over `contract_*` for each index of `batch_*`; the output's axes are the batch
@@ -205,7 +212,7 @@ impl Op {
     /// How many inputs it takes; none where any number from 1 will do.
     pub const fn arity(&self) -> Option<usize> {
         match self {
-            Self::Concatenate { .. } | Self::Stack { .. } => None,
+            Self::Concatenate { .. } | Self::Stack { .. } | Self::Reduce { .. } => None,
             Self::Constant { .. } | Self::Iota { .. } | Self::Eye => Some(0),
             Self::Select | Self::Clip => Some(3),
             Self::Dot { .. } => Some(2),
@@ -235,6 +242,80 @@ impl Op {
             | Self::LogicalXor => Some(2),
             _ => Some(1),
         }
+    }
+
+    /// Whether each element of the result comes from the inputs' elements at the same place, so that
+    /// what it does to scalars it does to tensors of any shape.
+    pub const fn is_elementwise(&self) -> bool {
+        matches!(
+            self,
+            Self::Constant { .. }
+                | Self::AsType
+                | Self::Exp
+                | Self::Expm1
+                | Self::Log
+                | Self::Log1p
+                | Self::Sigmoid
+                | Self::Cos
+                | Self::Sin
+                | Self::Tan
+                | Self::Cosh
+                | Self::Sinh
+                | Self::Tanh
+                | Self::Acos
+                | Self::Asin
+                | Self::Atan
+                | Self::Acosh
+                | Self::Asinh
+                | Self::Atanh
+                | Self::Sqrt
+                | Self::Rsqrt
+                | Self::Cbrt
+                | Self::Erf
+                | Self::Erfc
+                | Self::ErfInv
+                | Self::Abs
+                | Self::Ceil
+                | Self::Floor
+                | Self::Round
+                | Self::Negate
+                | Self::Sign
+                | Self::Conjugate
+                | Self::Real
+                | Self::Imag
+                | Self::IsNan
+                | Self::IsInfinity
+                | Self::BitwiseNot
+                | Self::CountLeadingZeros
+                | Self::PopulationCount
+                | Self::LogicalNot
+                | Self::Add
+                | Self::Subtract
+                | Self::Multiply
+                | Self::Pow
+                | Self::Remainder
+                | Self::Divide
+                | Self::Quotient
+                | Self::Atan2
+                | Self::Min
+                | Self::Max
+                | Self::BitwiseAnd
+                | Self::BitwiseOr
+                | Self::BitwiseXor
+                | Self::LeftShift
+                | Self::RightShift
+                | Self::Equal
+                | Self::NotEqual
+                | Self::Greater
+                | Self::Less
+                | Self::GreaterEqual
+                | Self::LessEqual
+                | Self::LogicalAnd
+                | Self::LogicalOr
+                | Self::LogicalXor
+                | Self::Select
+                | Self::Clip
+        )
     }
 
     /// How many tensors it gives.

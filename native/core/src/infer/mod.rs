@@ -9,7 +9,7 @@ use crate::{
     error::list,
     lower::{axes, compare::check_bounds, movement::check_slice},
 };
-use shapes::{broadcast, contracted, extreme, joined, reduced, selected, sliced, stacked};
+use shapes::{broadcast, common, contracted, extreme, joined, reduced, selected, sliced, stacked};
 
 /// The types and shapes of an operation's results.
 pub type Outputs = SmallVec<[TensorType; 1]>;
@@ -94,6 +94,17 @@ pub fn infer(op: &Op, inputs: &[TensorType]) -> Result<TensorType> {
         (Op::ReduceMax { axes, keep_axes } | Op::ReduceMin { axes, keep_axes }, [x]) => {
             (x.ty, reduced(x, axes.as_deref(), *keep_axes)?)
         }
+        (
+            Op::Reduce {
+                axes,
+                keep_axes,
+                fun,
+            },
+            [x, ..],
+        ) => (
+            fun.output_type().ty,
+            reduced(x, axes.as_deref(), *keep_axes)?,
+        ),
         (Op::All { axes, keep_axes } | Op::Any { axes, keep_axes }, [x]) => {
             (Type::U8, reduced(x, axes.as_deref(), *keep_axes)?)
         }
@@ -141,6 +152,14 @@ pub fn infer(op: &Op, inputs: &[TensorType]) -> Result<TensorType> {
         ty,
         shape: Shape::new(&dims)?,
     })
+}
+
+/// The shape that elements of all these shapes have together.
+pub(crate) fn broadcast_shape(shapes: &[Shape]) -> Result<Shape> {
+    let dims = common(shapes.iter()).ok_or_else(|| {
+        Error::argument(format!("expected shapes that broadcast, got: {shapes:?}"))
+    })?;
+    Ok(Shape::trusted(&dims))
 }
 
 fn unary_type(op: &Op, ty: Type) -> Type {

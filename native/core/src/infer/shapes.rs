@@ -1,27 +1,32 @@
 //! The shapes of results.
 
 use crate::{
-    Error, Op, Result, TensorType,
+    Error, Op, Result, Shape, TensorType,
     error::list,
     lower::{axes, dot::check_axes},
 };
 
-/// The shape that all inputs broadcast to: axes align at the end, and a size of 1 stretches.
+/// The shape that all inputs of `op` broadcast to.
 pub(super) fn broadcast(op: &Op, inputs: &[&TensorType]) -> Result<Vec<i32>> {
-    let ranks = inputs.iter().map(|input| input.shape.rank());
-    let rank = ranks.max().unwrap_or(0);
+    common(inputs.iter().map(|input| &input.shape)).ok_or_else(|| apart(op, inputs))
+}
+
+/// The shape that all of these broadcast to, if there is one: axes align at the end, and a size of 1
+/// stretches.
+pub(super) fn common<'a>(shapes: impl Iterator<Item = &'a Shape> + Clone) -> Option<Vec<i32>> {
+    let rank = shapes.clone().map(Shape::rank).max().unwrap_or(0);
     let mut dims = vec![1; rank];
-    for input in inputs {
-        let offset = rank - input.shape.rank();
-        for (dim, &size) in dims[offset..].iter_mut().zip(input.shape.dims()) {
+    for shape in shapes {
+        let offset = rank - shape.rank();
+        for (dim, &size) in dims[offset..].iter_mut().zip(shape.dims()) {
             match (*dim, size) {
                 (1, _) => *dim = size,
                 (dim, size) if size == 1 || dim == size => {}
-                _ => return Err(apart(op, inputs)),
+                _ => return None,
             }
         }
     }
-    Ok(dims)
+    Some(dims)
 }
 
 /// A predicate that is no scalar gives its shape, to which both sides must broadcast.

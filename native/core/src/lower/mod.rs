@@ -13,6 +13,7 @@ mod double;
 pub(crate) mod movement;
 mod operand;
 mod order;
+mod reducer;
 mod reduction;
 mod special;
 mod unary;
@@ -158,6 +159,9 @@ fn family(op: &Op, out: &TensorType, inputs: &[&Array], stream: &Stream) -> Resu
         (Op::ReduceMin { axes, .. }, [x]) => reduction::min(mlx, x, axes.as_deref(), out),
         (Op::All { axes, .. }, [x]) => reduction::all(mlx, x, axes.as_deref(), out),
         (Op::Any { axes, .. }, [x]) => reduction::any(mlx, x, axes.as_deref(), out),
+        (Op::Reduce { axes, fun, .. }, [_, ..]) => {
+            reducer::reduce(fun, axes.as_deref(), inputs, stream, out)
+        }
         (
             Op::Argmax {
                 axis, tie_break, ..

@@ -28,6 +28,8 @@ fn with_attributes(name: &str) -> Vec<Op> {
         json!({"axis": 0, "direction": "desc"}),
         json!({"axes": [0], "keep_axes": true}),
         json!({"axes": null, "keep_axes": false}),
+        json!({"axes": [0], "keep_axes": true, "fun": difference()}),
+        json!({"axes": null, "keep_axes": false, "fun": difference()}),
         json!({"axes": [1, 0]}),
         json!({"axes": [0]}),
         json!({"starts": [0], "lengths": [1], "strides": [2]}),
@@ -43,6 +45,13 @@ fn with_attributes(name: &str) -> Vec<Op> {
         "{name} has attributes that this test does not know"
     );
     ops
+}
+
+/// The program of a function of two numbers.
+fn difference() -> serde_json::Value {
+    let scalar = json!({"type": "f32", "shape": []});
+    let subtract = json!({"op": "subtract", "out": scalar, "inputs": [0, 1]});
+    json!({"inputs": [scalar, scalar], "instructions": [subtract], "output": 2})
 }
 
 /// A first input of any type with a second and third one of another, in shapes that may not fit it.

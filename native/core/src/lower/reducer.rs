@@ -1,0 +1,137 @@
+//! Reductions with a function of the caller's.
+//!
+//! Nx asks that the function is associative and lets it be called in any order, so the elements are
+//! combined in pairs, all pairs at once: the graph grows with the logarithm of their number. The
+//! order of the elements is kept; each call gets the later ones first, as `Nx.BinaryBackend` passes
+//! the element before the accumulator.
+
+use super::{axes, cast::cast};
+use crate::{Array, Error, Program, Result, Stream, TensorType, mlx::Mlx};
+
+/// `inputs` are the tensor, the accumulator, and whatever else the function uses.
+pub(super) fn reduce(
+    program: &Program,
+    axes: Option<&[usize]>,
+    inputs: &[&Array],
+    stream: &Stream,
+    out: &TensorType,
+) -> Result<Array> {
+    let fold = Fold::new(program, inputs, stream, out)?;
+    let x = inputs[0];
+    let rank = x.shape().rank();
+    let reduced = axes.map_or_else(|| (0..rank).collect(), <[usize]>::to_vec);
+    axes::checked(&reduced, rank)?;
+    let kept = axes::remaining(rank, [&reduced, &[]]);
+    let result = fold.rows(&fold.flattened(x, &reduced, &kept)?)?;
+    fold.finished(&result)
+}
+
+/// `windows` has the axes of the result, then those of a window.
+pub(super) fn window_reduce(
+    program: &Program,
+    windows: &Array,
+    inputs: &[&Array],
+    stream: &Stream,
+    out: &TensorType,
+) -> Result<Array> {
+    let fold = Fold::new(program, inputs, stream, out)?;
+    let (rank, all) = (out.shape.rank(), windows.shape().rank());
+    let (kept, reduced): (Vec<_>, Vec<_>) = (0..all).partition(|&axis| axis < rank);
+    let result = fold.rows(&fold.flattened(windows, &reduced, &kept)?)?;
+    fold.finished(&result)
+}
+
+struct Fold<'a> {
+    program: &'a Program,
+    acc: Array,
+    captured: &'a [&'a Array],
+    stream: &'a Stream,
+    out: &'a TensorType,
+}
+
+impl<'a> Fold<'a> {
+    fn new(
+        program: &'a Program,
+        inputs: &'a [&'a Array],
+        stream: &'a Stream,
+        out: &'a TensorType,
+    ) -> Result<Self> {
+        let scalars = inputs[1..].iter().all(|input| input.shape().rank() == 0);
+        if inputs.len() < 2 || !scalars {
+            return Err(Error::argument(
+                "expected a tensor, an accumulator, and what the function uses, all but the first scalars",
+            ));
+        }
+        program.check_elementwise(inputs.len())?;
+        Ok(Self {
+            program,
+            acc: cast(stream.mlx(), inputs[1], out.ty)?,
+            captured: &inputs[2..],
+            stream,
+            out,
+        })
+    }
+
+    fn mlx(&self) -> Mlx {
+        self.stream.mlx()
+    }
+
+    /// The reduced axes as the first one, the others as the second.
+    fn flattened(&self, x: &Array, reduced: &[usize], kept: &[usize]) -> Result<Array> {
+        let shape = x.shape();
+        let size = |axes: &[usize]| -> i64 {
+            let sizes = axes.iter().map(|&axis| i64::from(shape.dims()[axis]));
+            sizes.product()
+        };
+        let dims = crate::Shape::new(&[size(reduced), size(kept)])?;
+        let order: Vec<i32> = reduced
+            .iter()
+            .chain(kept)
+            .map(|&axis| axis as i32)
+            .collect();
+        let x = self
+            .mlx()
+            .transpose(&cast(self.mlx(), x, self.out.ty)?, &order)?;
+        self.mlx().reshape(&x, dims.dims())
+    }
+
+    /// All rows as one.
+    fn rows(&self, x: &Array) -> Result<Array> {
+        let mut x = x.clone();
+        loop {
+            let shape = x.shape();
+            let (count, width) = (shape.dims()[0], shape.dims()[1]);
+            match count {
+                0 => return self.mlx().broadcast_to(&self.acc, &[1, width]),
+                1 => return self.call(&x, &self.acc),
+                _ => {}
+            }
+            let even = count / 2 * 2;
+            let every_other =
+                |first: i32, stop: i32| self.mlx().slice(&x, &[first, 0], &[stop, width], &[2, 1]);
+            let pairs = self.call(&every_other(1, even)?, &every_other(0, even)?)?;
+            x = if even == count {
+                pairs
+            } else {
+                let last = self.mlx().slice(&x, &[even, 0], &[count, width], &[1, 1])?;
+                self.mlx().concatenate(&[pairs, last], 0)?
+            };
+        }
+    }
+
+    fn call(&self, element: &Array, acc: &Array) -> Result<Array> {
+        let mut inputs = vec![element, acc];
+        inputs.extend(self.captured);
+        let result = cast(
+            self.mlx(),
+            &self.program.map(&inputs, self.stream)?,
+            self.out.ty,
+        )?;
+        // A function may leave its arguments aside and give a scalar.
+        self.mlx().broadcast_to(&result, element.shape().dims())
+    }
+
+    fn finished(&self, result: &Array) -> Result<Array> {
+        self.mlx().shaped(result, &self.out.shape)
+    }
+}
