@@ -9,7 +9,6 @@ defmodule Emily.GoldenTest do
   @moduletag :native
 
   @folder Path.expand("../golden", __DIR__)
-  @core Path.expand("../../native/core/src/op.rs", __DIR__)
 
   # Of each operation, the first cases of each combination of types and kinds of attributes.
   @cases_each 2
@@ -29,14 +28,7 @@ defmodule Emily.GoldenTest do
     {:c, 64} => {1.0e-3, 1.0e-4}
   }
 
-  # The enum is the one list of operations.
-  @operations (
-                [_before, enum] = String.split(File.read!(@core), "pub enum Op {\n")
-                [variants, _after] = String.split(enum, "\n}\n", parts: 2)
-
-                for [name] <- Regex.scan(~r/^    ([A-Z]\w+)/m, variants, capture: :all_but_first),
-                    do: Macro.underscore(name)
-              )
+  @operations for {name, _attributes} <- Emily.Test.Operations.all(), do: to_string(name)
 
   for name <- @operations do
     test "#{name} reads its attributes from Elixir and gives what Nx gives" do

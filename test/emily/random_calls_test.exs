@@ -8,6 +8,7 @@ defmodule Emily.RandomCallsTest do
   use ExUnit.Case, async: true
 
   alias Emily.Native
+  alias Emily.Test.Operations
 
   @moduletag :native
   @moduletag timeout: :infinity
@@ -17,34 +18,7 @@ defmodule Emily.RandomCallsTest do
   @types for(kind <- [:u, :s], bits <- [8, 16, 32, 64], do: {kind, bits}) ++
            [f: 16, bf: 16, f: 32, f: 64, c: 64]
 
-  @plain ~w(exp expm1 log log1p sigmoid cos sin tan cosh sinh tanh acos asin atan acosh asinh atanh
-            sqrt rsqrt cbrt erf erfc erf_inv abs ceil floor round negate sign conjugate real imag
-            is_nan is_infinity bitwise_not count_leading_zeros population_count logical_not add
-            subtract multiply pow remainder divide quotient atan2 min max bitwise_and bitwise_or
-            bitwise_xor left_shift right_shift equal not_equal greater less greater_equal less_equal
-            logical_and logical_or logical_xor select clip as_type reshape squeeze eye nonsense)a
-
-  @with_attributes [
-    iota: [:axis],
-    constant: [:value],
-    broadcast: [:axes],
-    transpose: [:axes],
-    reverse: [:axes],
-    slice: [:starts, :lengths, :strides],
-    concatenate: [:axis],
-    stack: [:axis],
-    sum: [:axes, :keep_axes],
-    product: [:axes, :keep_axes],
-    reduce_max: [:axes, :keep_axes],
-    reduce_min: [:axes, :keep_axes],
-    all: [:axes, :keep_axes],
-    any: [:axes, :keep_axes],
-    argmax: [:axis, :keep_axis, :tie_break],
-    argmin: [:axis, :keep_axis, :tie_break],
-    dot: [:contract_a, :batch_a, :contract_b, :batch_b],
-    sort: [:axis, :direction],
-    argsort: [:axis, :direction]
-  ]
+  @operations [{:nonsense, []} | Operations.all()]
 
   for seed <- 1..4 do
     test "random calls give tensors or raise, seed #{seed}" do
@@ -58,11 +32,16 @@ defmodule Emily.RandomCallsTest do
   end
 
   defp outcome(stream) do
-    inputs = for _ <- 1..pick([1, 1, 2, 2, 2, 3]), do: tensor(stream)
-    result = Native.op(stream, operation(), out(inputs), inputs)
-    binary = Emily.to_binary(result)
-    {{_kind, bits}, shape} = Native.tensor_type(result)
-    assert byte_size(binary) * 8 == Enum.product(shape) * bits
+    inputs = for _ <- 1..pick([1, 1, 2, 2, 2, 3, 4]), do: tensor(stream)
+    result = Native.op(stream, operation(hd(inputs)), out(inputs), inputs)
+    results = if is_tuple(result), do: Tuple.to_list(result), else: [result]
+
+    for result <- results do
+      binary = Emily.to_binary(result)
+      {{_kind, bits}, shape} = Native.tensor_type(result)
+      assert byte_size(binary) == div(Enum.product(shape) * bits + 7, 8)
+    end
+
     :computed
   rescue
     error in [ArgumentError, Emily.Error] ->
@@ -73,7 +52,14 @@ defmodule Emily.RandomCallsTest do
   defp tensor(stream) do
     {_kind, bits} = type = pick(@types)
     shape = shape()
-    bytes = :rand.bytes(Enum.product(shape) * div(bits, 8))
+    count = Enum.product(shape)
+
+    # Small numbers are indices and sizes that may fit.
+    bytes =
+      if pick([true, false]),
+        do: :rand.bytes(count * div(bits, 8)),
+        else: for(_ <- 1..count//1, into: <<>>, do: <<pick([0, 0, 1, 2])::size(bits)-little>>)
+
     Native.from_binary(stream, bytes, shape, type)
   end
 
@@ -89,23 +75,58 @@ defmodule Emily.RandomCallsTest do
     end
   end
 
-  defp operation do
-    if :rand.uniform() < 0.5 do
-      pick(@plain)
-    else
-      {name, attributes} = pick(@with_attributes)
-      {name, Map.new(attributes, &{&1, value(&1)})}
+  defp operation(input) do
+    {_type, shape} = Native.tensor_type(input)
+
+    case pick(@operations) do
+      {name, []} -> name
+      {name, fields} -> {name, Map.new(fields, fn {key, type} -> {key, value(type, shape)} end)}
     end
   end
 
-  defp value(name) when name in [:axis], do: pick([nil, 0, 0, 0, 1, 2, 7, -1, 1 <<< 70])
-  defp value(:value), do: pick([0, 1.5, :nan, :infinity, {1, 2}, -1, 1 <<< 64, :two])
-  defp value(name) when name in [:keep_axes, :keep_axis], do: pick([true, false, false, 1])
-  defp value(:tie_break), do: pick([:low, :high, :middle])
-  defp value(:direction), do: pick([:asc, :desc, :up])
+  # A value of the attribute's Rust type, mostly; as often as not one that fits the shape.
+  defp value("Option<" <> type, shape),
+    do: pick([nil, value(String.trim_trailing(type, ">"), shape)])
 
-  defp value(_list) do
-    pick([[], [0], [0], [1], [0, 1], [1, 0], [0, 0], [2, 1, 0], [5], nil, [1 <<< 62], [-1], :all])
+  defp value("Vec<" <> type, shape) do
+    type = String.replace_suffix(type, ">", "")
+
+    case :rand.uniform(12) do
+      1 -> :all
+      2 -> []
+      3 -> for(_ <- 1..pick([1, 2, 3]), do: value(type, shape))
+      4 -> Enum.to_list(0..(length(shape) - 1)//1)
+      _ -> for(_ <- shape, do: value(type, shape))
+    end
+  end
+
+  defp value("[" <> type, shape) do
+    [type, count] = type |> String.trim_trailing("]") |> String.split("; ")
+    for _ <- 1..String.to_integer(count), do: value(type, shape)
+  end
+
+  defp value("(" <> types, shape) do
+    types = types |> String.trim_trailing(")") |> String.split(", ")
+    types |> Enum.map(&value(&1, shape)) |> List.to_tuple()
+  end
+
+  defp value("usize", _shape), do: pick([0, 0, 0, 1, 1, 1, 1, 2, 2, 3, 7, -1, 1 <<< 62, 1 <<< 70])
+  defp value("i64", _shape), do: pick([0, 0, 0, 0, 1, 1, 2, -1, -2, 1 <<< 40, -(1 <<< 62)])
+  defp value("f64", _shape), do: pick([0.0, 1.0e-5, -1.0, 1.0e300, :nan])
+  defp value("bool", _shape), do: pick([true, false, false, 1])
+  defp value("Number", _shape), do: pick([0, 1.5, :nan, :infinity, {1, 2}, -1, 1 <<< 64, :two])
+
+  defp value("Program", _shape) do
+    scalar = {pick(@types), []}
+    operation = pick([:add, :subtract, :max, :negate, :sort, {:constant, %{value: 1}}])
+    inputs = for _ <- 1..pick([1, 2, 2, 2, 3]), do: pick([0, 1, 2])
+    instruction = %{op: operation, out: scalar, inputs: inputs}
+    %{inputs: [scalar, scalar], instructions: [instruction], output: pick([0, 1, 2, 2, 2, 3])}
+  end
+
+  defp value(enum, _shape) do
+    [_ | _] = variants = Operations.variants(enum)
+    pick([:nonsense | variants ++ variants])
   end
 
   defp pick(list), do: Enum.random(list)
