@@ -27,7 +27,13 @@ pub fn run(flags: &flags::Bench) -> Result<ExitCode> {
 
     let step = progress::step("measuring operations");
     let mut rows = operations::rows()?;
-    step.finish("done");
+    let of_nx = operations::rows_of_nx()?;
+    step.finish(if of_nx.is_empty() {
+        "done, without Nx: EMILY_DEPS_PATH names no folder of dependencies"
+    } else {
+        "done"
+    });
+    rows.extend(of_nx);
     rows.extend(installing::rows(&targets, &selection)?);
 
     let report = Report {

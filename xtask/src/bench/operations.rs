@@ -73,6 +73,57 @@ pub fn rows() -> Result<Vec<Row>> {
     ])
 }
 
+/// What bench/nx.exs prints.
+#[derive(Deserialize)]
+struct BesideBinaryBackend {
+    add: Pair,
+    operations: Vec<Pair>,
+}
+
+/// Microseconds of one operation.
+#[derive(Deserialize)]
+struct Pair {
+    name: String,
+    ours: f64,
+    baseline: f64,
+}
+
+impl Pair {
+    fn row(self, goal: Goal) -> Row {
+        Row {
+            name: self.name,
+            baseline_name: "Nx.BinaryBackend".into(),
+            unit: "µs".into(),
+            ours: self.ours,
+            baseline: self.baseline,
+            goal,
+        }
+    }
+}
+
+/// The rows of Nx's operations; none without Nx's sources.
+pub fn rows_of_nx() -> Result<Vec<Row>> {
+    let Some(path) = settings::deps_path() else {
+        return Ok(Vec::new());
+    };
+    let measured = process::output(
+        Command::new("mix")
+            .current_dir(workspace::root())
+            .args(["run", "bench/nx.exs"])
+            .env_remove(settings::BARE)
+            .env(settings::DEPS_PATH, path)
+            .env("MIX_ENV", "test")
+            .env("MIX_BUILD_PATH", workspace::root().join("_build/nx")),
+    )?;
+    let measured: BesideBinaryBackend = last_line(&measured)?;
+    let operations = measured.operations.into_iter();
+    let operations = operations.map(|pair| pair.row(Goal::RatioAtMost(1.0)));
+    Ok([measured.add.row(Goal::AtMost(4.0))]
+        .into_iter()
+        .chain(operations)
+        .collect())
+}
+
 /// Mix may print before the program does.
 fn last_line<'text, T: Deserialize<'text>>(text: &'text str) -> Result<T> {
     let line = text
