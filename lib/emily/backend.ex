@@ -24,7 +24,8 @@ defmodule Emily.Backend do
 
   alias Emily.Backend, as: B
   alias Emily.Backend.{Bits, Device}
-  alias Emily.{Fallback, Native, Operation, Settings}
+  alias Emily.{Fallback, Native, Operation, Reducer, Settings}
+  alias Emily.Reducer.Fold
   alias Nx.Tensor, as: T
 
   @enforce_keys [:ref, :device]
@@ -187,20 +188,41 @@ defmodule Emily.Backend do
     end
   end
 
-  @called_for_each "its function is called for each element"
-
   @impl true
   def reduce(out, tensor, acc, options, fun) do
-    Fallback.run({:reduce, @called_for_each}, [tensor, acc], fn [tensor, acc] ->
-      Nx.BinaryBackend.reduce(out, tensor, acc, options, fun)
-    end)
+    attributes = %{axes: options[:axes], keep_axes: options[:keep_axes]}
+
+    with_function({:reduce, attributes}, out, [tensor, acc], fun,
+      fold: &Fold.reduce(out, tensor, acc, options[:axes], &1),
+      fallback: fn [tensor, acc] -> Nx.BinaryBackend.reduce(out, tensor, acc, options, fun) end
+    )
   end
 
   @impl true
   def window_reduce(out, tensor, acc, window, options, fun) do
-    Fallback.run({:window_reduce, @called_for_each}, [tensor, acc], fn [tensor, acc] ->
-      Nx.BinaryBackend.window_reduce(out, tensor, acc, window, options, fun)
-    end)
+    attributes = Map.new(options) |> Map.take([:padding, :strides, :window_dilations])
+    attributes = Map.put(attributes, :window, Tuple.to_list(window))
+
+    with_function({:window_reduce, attributes}, out, [tensor, acc], fun,
+      fold: &Fold.window_reduce(out, tensor, acc, window, options, &1),
+      fallback: fn [tensor, acc] ->
+        Nx.BinaryBackend.window_reduce(out, tensor, acc, window, options, fun)
+      end
+    )
+  end
+
+  # As one program of the native core, else called with vectorized tensors. `Nx.Defn.Evaluator` calls
+  # backends and not Nx, so what it makes of a defn's function does not know vectorized tensors.
+  defp with_function({name, attributes}, out, inputs, fun, ways) do
+    case Reducer.trace(fun, out.type) do
+      {:ok, program} ->
+        apply_to({name, Map.put(attributes, :fun, program)}, out, inputs, device(inputs))
+
+      {:error, reason} ->
+        if Function.info(fun, :module) == {:module, Nx.Defn.Evaluator},
+          do: Fallback.run({name, "its function does #{reason}"}, inputs, ways[:fallback]),
+          else: ways[:fold].(fun)
+    end
   end
 
   @impl true

@@ -5,7 +5,8 @@ defmodule Emily.Fallback do
   Emily computes with MLX whatever Nx asks for. What cannot be said in MLX's operations goes through
   `run/3`, which moves the tensors to `Nx.BinaryBackend`, computes there, and moves the result back:
 
-    * `Nx.reduce/4` and `Nx.window_reduce/5`, whose functions are called for each element
+    * `Nx.reduce/4` and `Nx.window_reduce/5` in a `defn` that `Nx.Defn.Evaluator` runs, where their
+      function has a `while`, or makes a tensor that is no scalar
 
   ## Policy
 

@@ -118,6 +118,15 @@ defmodule Emily.Operation do
     for({name, arguments} <- @table, do: {name, length(arguments)}) ++ @irregular
   end
 
+  @elementwise (@one_tensor -- [:bitcast, :reshape]) ++
+                 @two_tensors ++ [:constant, :select, :clip, :logical_not]
+
+  @doc """
+  Whether each element of the result comes from the inputs' elements at the same place.
+  """
+  @spec elementwise?(atom()) :: boolean()
+  def elementwise?(name), do: name in @elementwise
+
   @doc """
   Divides the arguments of the operation `name`.
   """
