@@ -117,9 +117,25 @@ defmodule Emily.GoldenTest do
      for({key, value} <- attributes, do: {String.to_atom(key), attribute(key, value)})}
   end
 
+  defp attribute("fun", program) do
+    %{
+      inputs: Enum.map(program["inputs"], &out/1),
+      instructions: Enum.map(program["instructions"], &instruction/1),
+      output: program["output"]
+    }
+  end
+
   defp attribute("value", [re, im]), do: {attribute("value", re), attribute("value", im)}
   defp attribute(_key, text) when is_binary(text), do: String.to_atom(text)
   defp attribute(_key, value), do: value
+
+  defp instruction(%{"op" => op, "out" => out, "inputs" => inputs}) do
+    {name, attributes} = operation(op)
+    operation = if attributes == [], do: name, else: {name, Map.new(attributes)}
+    %{op: operation, out: out(out), inputs: inputs}
+  end
+
+  defp out(%{"type" => type, "shape" => shape}), do: {@types[type], shape}
 
   # The recorder and the machines that Emily runs on are little-endian.
   defp elements(binary, {:u, bits}), do: for(<<x::size(bits)-little <- binary>>, do: x)

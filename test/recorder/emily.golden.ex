@@ -26,6 +26,7 @@ defmodule Mix.Tasks.Emily.Golden do
     Golden.Binary,
     Golden.Choice,
     Golden.Reduction,
+    Golden.Reducer,
     Golden.Order,
     Golden.Contraction
   ]

@@ -42,7 +42,7 @@ operations! {
 
     select clip
 
-    sum product reduce_max reduce_min all any argmax argmin
+    sum product reduce_max reduce_min all any argmax argmin reduce
 
     dot sort argsort
 }
