@@ -12,8 +12,8 @@ defmodule Emily.MixProject do
   # What needs no dependency. With EMILY_BARE=1 it is compiled alone: the tensor API, the installer
   # and the doctor.
   @bare ~w(lib/emily.ex lib/emily/application.ex lib/emily/artifact.ex lib/emily/artifact
-           lib/emily/doctor.ex lib/emily/doctor lib/emily/error.ex lib/emily/native.ex
-           lib/emily/native lib/emily/settings.ex lib/mix)
+           lib/emily/doctor.ex lib/emily/doctor lib/emily/error.ex lib/emily/memory.ex
+           lib/emily/native.ex lib/emily/native lib/emily/settings.ex lib/mix)
 
   def project do
     [

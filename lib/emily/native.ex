@@ -86,6 +86,18 @@ defmodule Emily.Native do
   @spec address(Emily.t(), reference()) :: :pending
   def address(_tensor, _reference), do: not_loaded()
 
+  @doc "What `Emily.Memory.stats/0` returns."
+  @spec memory() :: Emily.Memory.stats()
+  def memory, do: not_loaded()
+
+  @doc "Counts the peak of memory anew."
+  @spec reset_peak_memory() :: :ok
+  def reset_peak_memory, do: not_loaded()
+
+  @doc "Gives cached memory back."
+  @spec clear_cache() :: :ok
+  def clear_cache, do: not_loaded()
+
   # Spelled so that the compiler does not conclude that every caller fails.
   defp not_loaded do
     :erlang.nif_error(%Emily.Error{

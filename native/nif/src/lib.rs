@@ -6,6 +6,7 @@
 mod halt;
 mod info;
 mod inspect;
+mod memory;
 mod raise;
 mod reply;
 mod stream;

@@ -1,0 +1,65 @@
+//! The memory that MLX holds.
+
+use mlx_sys as sys;
+
+use crate::{Result, error::take_message};
+
+/// Bytes that MLX holds in this process, on all devices together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "rustler", derive(rustler::NifMap))]
+pub struct Memory {
+    /// In tensors and in what is being computed.
+    pub active: usize,
+    /// The most that was active at a time, since the start or the last [`reset_peak_memory`].
+    pub peak: usize,
+    /// Given back by tensors and kept for the next ones.
+    pub cache: usize,
+}
+
+/// What MLX holds now.
+///
+/// # Errors
+///
+/// If MLX fails to say.
+pub fn memory() -> Result<Memory> {
+    let read = |get: unsafe extern "C" fn(*mut usize) -> i32| {
+        let mut bytes = 0;
+        // SAFETY: `bytes` is writable.
+        match unsafe { get(&raw mut bytes) } {
+            0 => Ok(bytes),
+            _ => Err(take_message()),
+        }
+    };
+    Ok(Memory {
+        active: read(sys::mlx_get_active_memory)?,
+        peak: read(sys::mlx_get_peak_memory)?,
+        cache: read(sys::mlx_get_cache_memory)?,
+    })
+}
+
+/// Counts the peak anew, from what is active now.
+///
+/// # Errors
+///
+/// If MLX fails.
+pub fn reset_peak_memory() -> Result<()> {
+    // SAFETY: takes nothing.
+    done(unsafe { sys::mlx_reset_peak_memory() })
+}
+
+/// Gives the memory that no tensor uses back to the system.
+///
+/// # Errors
+///
+/// If MLX fails.
+pub fn clear_cache() -> Result<()> {
+    // SAFETY: takes nothing.
+    done(unsafe { sys::mlx_clear_cache() })
+}
+
+fn done(status: i32) -> Result<()> {
+    match status {
+        0 => Ok(()),
+        _ => Err(take_message()),
+    }
+}

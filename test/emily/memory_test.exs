@@ -1,0 +1,75 @@
+defmodule Emily.MemoryTest do
+  use ExUnit.Case, async: false
+
+  doctest Emily.Memory
+
+  @moduletag :native
+
+  @megabyte 1_048_576
+
+  test "tensors that nobody holds give their memory back" do
+    before = active()
+
+    Task.await(
+      Task.async(fn ->
+        tensor = Emily.op(:iota, [], type: {:u, 8}, shape: [64 * @megabyte])
+        Emily.eval(tensor)
+        assert active() >= before + 64 * @megabyte
+        assert Emily.shape(tensor) == [64 * @megabyte]
+      end)
+    )
+
+    assert settled(before)
+    Emily.Memory.clear_cache()
+    assert Emily.Memory.stats().cache == 0
+  end
+
+  test "the peak is the most since it was reset" do
+    Emily.Memory.reset_peak()
+    peak = Emily.Memory.stats().peak
+    tensor = Emily.op(:iota, [], type: {:u, 8}, shape: [8 * @megabyte])
+    Emily.eval(tensor)
+    assert Emily.Memory.stats().peak >= peak + 8 * @megabyte
+  end
+
+  test "10,000 operations of all kinds leave the memory flat" do
+    inputs = for seed <- 1..4, do: matrix(seed)
+    round = fn -> Enum.each(1..100, fn step -> mixed(inputs, step) end) end
+    round.()
+    :erlang.garbage_collect()
+    before = active()
+    for _ <- 1..100, do: round.()
+    :erlang.garbage_collect()
+    assert settled(before)
+  end
+
+  defp matrix(seed) do
+    numbers = for(at <- 1..256, into: <<>>, do: <<:math.sin(at * seed)::float-32-native>>)
+    Emily.from_binary(numbers, [16, 16], {:f, 32})
+  end
+
+  # A step reads what a few operations give; the next steps use other operations.
+  defp mixed([a, b, c, d], step) do
+    product = Emily.op(:dot, [a, b], contract_a: [1], contract_b: [0])
+
+    case rem(step, 5) do
+      0 -> Emily.op(:sum, [Emily.op(:exp, [product])], axes: [0])
+      1 -> Emily.op(:sort, [Emily.op(:add, [product, c])], axis: 1)
+      2 -> Emily.op(:concatenate, [product, Emily.op(:transpose, [d], axes: [1, 0])], axis: 0)
+      3 -> Emily.op(:argmax, [Emily.op(:tanh, [product])], axis: 1)
+      4 -> Emily.op(:as_type, [Emily.op(:reverse, [product], axes: [1])], type: {:s, 32})
+    end
+    |> Emily.to_binary()
+  end
+
+  defp active, do: Emily.Memory.stats().active
+
+  # Another process' tensors are freed when it is gone, which may be a moment later.
+  defp settled(before, attempts \\ 200) do
+    cond do
+      active() <= before -> true
+      attempts == 0 -> flunk("expected at most #{before} active bytes, got: #{active()}")
+      true -> receive(do: (:never -> :ok), after: (10 -> settled(before, attempts - 1)))
+    end
+  end
+end
