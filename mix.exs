@@ -45,7 +45,7 @@ defmodule Emily.MixProject do
   defp bare?, do: System.get_env("EMILY_BARE") in ["1", "true"]
 
   defp deps do
-    folder = Code.ensure_loaded?(Emily.FolderSCM) && Emily.FolderSCM.deps()
+    folder = if Code.ensure_loaded?(Emily.FolderSCM), do: Emily.FolderSCM.deps()
     folder || [{:nx, "~> 0.13"}, {:telemetry, "~> 1.0"}]
   end
 

@@ -106,6 +106,13 @@ defmodule Emily do
     end
   end
 
+  @doc false
+  def address(tensor) do
+    reference = make_ref()
+    :pending = Native.address(tensor, reference)
+    await(reference)
+  end
+
   @doc """
   Applies the operation `name` to `inputs`; the result is computed when it is needed.
 

@@ -21,3 +21,6 @@ if reason = Emily.Test.HostileFolder.problem() do
 end
 
 ExUnit.start(exclude: if(native?, do: [], else: [:native]))
+
+# Nx's own examples show tensors without their backend.
+Application.put_env(:emily, :add_backend_on_inspect, false)

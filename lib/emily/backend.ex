@@ -88,20 +88,20 @@ defmodule Emily.Backend do
   end
 
   @impl true
-  def inspect(%T{} = tensor, %Inspect.Opts{limit: limit} = options) do
-    size = Tuple.product(tensor.shape)
-    binary = to_binary(tensor, if(limit == :infinity, do: size, else: min(size, limit + 1)))
-    shown = Nx.Backend.inspect(tensor, binary, options)
+  def inspect(%T{data: %B{ref: ref, device: device}} = tensor, options) do
+    shown = if Native.live?(ref), do: elements(tensor, options), else: "Deallocated"
 
     if Settings.load().add_backend_on_inspect do
-      Inspect.Algebra.concat([
-        "Emily.Backend<#{tensor.data.device}>",
-        Inspect.Algebra.line(),
-        shown
-      ])
+      Inspect.Algebra.concat(["Emily.Backend<#{device}>", Inspect.Algebra.line(), shown])
     else
       shown
     end
+  end
+
+  defp elements(tensor, %Inspect.Opts{limit: limit} = options) do
+    size = Tuple.product(tensor.shape)
+    binary = to_binary(tensor, if(limit == :infinity, do: size, else: min(size, limit + 1)))
+    Nx.Backend.inspect(tensor, binary, options)
   end
 
   @impl true
@@ -165,14 +165,42 @@ defmodule Emily.Backend do
   defp whole(tensor), do: to_binary(tensor, Tuple.product(tensor.shape))
 
   @impl true
-  def backend_deallocate(_tensor), do: :ok
+  def backend_deallocate(%T{data: %B{ref: ref}}), do: Native.deallocate(ref)
 
   @impl true
-  def to_pointer(_tensor, _options), do: raise(ArgumentError, "")
+  def to_pointer(%T{data: %B{ref: ref, device: device}} = tensor, options) do
+    case {Keyword.get(options, :mode, :local), device} do
+      {:local, :cpu} ->
+        size = div(Tuple.product(tensor.shape) * elem(tensor.type, 1), 8)
+        %Nx.Pointer{kind: :local, address: Emily.address(ref), data_size: size}
+
+      {mode, device} ->
+        raise ArgumentError,
+              "expected :mode to be :local, for a tensor on :cpu, " <>
+                "got: #{inspect(mode)}, for one on #{inspect(device)}"
+    end
+  end
 
   @impl true
-  def from_pointer(_pointer, _type, _shape, _backend_options, _options),
-    do: raise(ArgumentError, "")
+  def from_pointer(%Nx.Pointer{kind: :local} = pointer, type, shape, backend_options, options) do
+    device = backend_options |> init() |> Device.of_options()
+    out = Nx.template(shape, type, names: options[:names])
+    Device.check_type!(out.type, device)
+    size = div(Tuple.product(shape) * elem(out.type, 1), 8)
+
+    if pointer.data_size not in [nil, size] do
+      raise ArgumentError,
+            "expected the pointer to #{inspect(out.type)} of shape #{inspect(shape)} to have " <>
+              "#{size} bytes, got: #{pointer.data_size}"
+    end
+
+    sizes = Tuple.to_list(shape)
+    put(out, Native.from_address(Device.stream(device), pointer.address, sizes, out.type), device)
+  end
+
+  def from_pointer(pointer, _type, _shape, _backend_options, _options) do
+    raise ArgumentError, "expected an Nx.Pointer of the kind :local, got: #{inspect(pointer)}"
+  end
 
   ## Operations
 
@@ -194,7 +222,9 @@ defmodule Emily.Backend do
 
     with_function({:reduce, attributes}, out, [tensor, acc], fun,
       fold: &Fold.reduce(out, tensor, acc, options[:axes], &1),
-      fallback: fn [tensor, acc] -> Nx.BinaryBackend.reduce(out, tensor, acc, options, fun) end
+      fallback: fn [tensor, acc] ->
+        Nx.BinaryBackend.reduce(out, tensor, acc, options, there(fun))
+      end
     )
   end
 
@@ -206,7 +236,7 @@ defmodule Emily.Backend do
     with_function({:window_reduce, attributes}, out, [tensor, acc], fun,
       fold: &Fold.window_reduce(out, tensor, acc, window, options, &1),
       fallback: fn [tensor, acc] ->
-        Nx.BinaryBackend.window_reduce(out, tensor, acc, window, options, fun)
+        Nx.BinaryBackend.window_reduce(out, tensor, acc, window, options, there(fun))
       end
     )
   end
@@ -224,6 +254,10 @@ defmodule Emily.Backend do
           else: ways[:fold].(fun)
     end
   end
+
+  # The function may hold tensors of this backend, and then gives such.
+  defp there(fun),
+    do: fn one, other -> one |> fun.(other) |> Nx.backend_copy(Nx.BinaryBackend) end
 
   @impl true
   def block(block, out, arguments, default) do

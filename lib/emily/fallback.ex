@@ -49,7 +49,8 @@ defmodule Emily.Fallback do
 
     :telemetry.span([:emily, :fallback], metadata, fn ->
       obey(Settings.load().fallback, operation, reason)
-      result = tensors |> Enum.map(&Nx.backend_copy(&1, Nx.BinaryBackend)) |> fun.()
+      copies = Enum.map(tensors, &Nx.backend_copy(&1, Nx.BinaryBackend))
+      result = Nx.with_default_backend(Nx.BinaryBackend, fn -> fun.(copies) end)
       {Nx.backend_transfer(result, {Backend, device: device}), metadata}
     end)
   end

@@ -68,6 +68,14 @@ defmodule Emily.Native do
   @spec tensor_type(Emily.t()) :: {Emily.dtype(), Emily.shape()}
   def tensor_type(_tensor), do: not_loaded()
 
+  @doc "Gives a tensor's memory up; what was noted before and is still to be computed keeps it."
+  @spec deallocate(Emily.t()) :: :ok | :already_deallocated
+  def deallocate(_tensor), do: not_loaded()
+
+  @doc "Whether a tensor was not deallocated."
+  @spec live?(Emily.t()) :: boolean()
+  def live?(_tensor), do: not_loaded()
+
   @doc "`:ok` if computed; else `:pending`, and `{reference, {:ok, :ok} | {:error, exception}}` follows."
   @spec eval(Emily.t(), reference()) :: :ok | :pending
   def eval(_tensor, _reference), do: not_loaded()

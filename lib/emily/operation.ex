@@ -33,8 +33,8 @@ defmodule Emily.Operation do
                   bitwise_or bitwise_xor left_shift right_shift equal not_equal greater less
                   greater_equal less_equal logical_and logical_or logical_xor)a
 
-  @reduction [:tensor, options: [:axes, :keep_axes]]
-  @extreme [:tensor, options: [:axis, :keep_axis, :tie_break]]
+  @reduction [:tensor, options: [:axes, keep_axes: false]]
+  @extreme [:tensor, options: [:axis, :tie_break, keep_axis: false]]
   @order [:tensor, options: [:axis, :direction]]
   @window [:tensor, sizes: :window, options: [:padding, :strides, :window_dilations]]
   @window_scatter [:tensor, :tensor, :tensor, sizes: :window, options: [:padding, :strides]]
@@ -42,7 +42,7 @@ defmodule Emily.Operation do
 
   # What each argument is: `:tensor`, or a list of `:tensors`; `attribute: name` as it comes;
   # `sizes: name` a tuple that becomes a list; `options: names` a keyword list of which these are
-  # attributes. What the output's type and shape tell already is `:told`.
+  # attributes, with what nil stands for. What the output's type and shape tell already is `:told`.
   @table for(name <- @one_tensor, do: {name, [:tensor]}) ++
            for(name <- @two_tensors, do: {name, [:tensor, :tensor]}) ++
            [
@@ -146,7 +146,13 @@ defmodule Emily.Operation do
           [{key, quote(do: Tuple.to_list(unquote(argument)))}]
 
         {{:options, keys}, argument} ->
-          for key <- keys, do: {key, quote(do: unquote(argument)[unquote(key)])}
+          Enum.map(keys, fn
+            {key, default} ->
+              {key, quote(do: unquote(argument)[unquote(key)] || unquote(default))}
+
+            key ->
+              {key, quote(do: unquote(argument)[unquote(key)])}
+          end)
 
         _other ->
           []

@@ -38,7 +38,8 @@ defmodule Emily.HaltTest do
   end
 
   defp run(code) do
-    ebin = Path.join(Mix.Project.app_path(), "ebin")
+    # Emily's own code and that of what it depends on.
+    ebin = Path.join(Mix.Project.build_path(), "lib/*/ebin")
     System.cmd("elixir", ["-pa", ebin, "-e", code], stderr_to_stdout: true)
   end
 end

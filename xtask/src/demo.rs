@@ -104,7 +104,6 @@ impl Demo {
         let mut mix = Command::new("mix");
         mix.args(arguments).current_dir(&self.consumer);
         for name in [
-            settings::BARE,
             settings::DEPS_PATH,
             settings::VARIANT,
             "MIX_ENV",
@@ -112,7 +111,9 @@ impl Demo {
         ] {
             mix.env_remove(name);
         }
-        mix.env(settings::CACHE, &self.cache)
+        // The demo computes with the tensor API, and must not need Hex.
+        mix.env(settings::BARE, "1")
+            .env(settings::CACHE, &self.cache)
             .env(settings::RELEASE_URL, url);
         serve::reach_directly(&mut mix);
         mix

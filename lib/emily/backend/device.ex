@@ -12,7 +12,12 @@ defmodule Emily.Backend.Device do
 
   @doc "The device that a backend's options ask for, or the default one."
   def of_options([]), do: DefaultStream.device()
-  def of_options(options), do: options[:device] || DefaultStream.device()
+
+  def of_options(options) do
+    device = options[:device]
+    validate!(device)
+    device || DefaultStream.device()
+  end
 
   @doc "The stream that computes on a device."
   def stream(device), do: DefaultStream.get(device)

@@ -4,6 +4,7 @@
 //! answers with a message, so no scheduler ever waits for MLX.
 
 mod halt;
+mod handle;
 mod info;
 mod inspect;
 mod memory;

@@ -1,12 +1,15 @@
-//! Tensors as references of the BEAM.
+//! What can be done with tensors.
+
+use std::sync::Arc;
 
 use emily_core::{Op, Shape, Tensor, TensorType, Type, tensor_at};
 use rustler::{
-    Atom, Binary, Encoder, Env, Error, NifResult, Reference, Resource, ResourceArc, Term,
+    Atom, Binary, Encoder, Env, Error, NifResult, Reference, ResourceArc, Term,
     types::tuple::{get_tuple, make_tuple},
 };
 
 use crate::{
+    handle::{TensorRef, in_place},
     inspect::inspect,
     raise::{argument, failed},
     reply::from_worker,
@@ -14,14 +17,8 @@ use crate::{
 };
 
 mod atoms {
-    rustler::atoms! { ok, pending, nil }
+    rustler::atoms! { ok, already_deallocated, pending, nil }
 }
-
-/// A tensor; a shared reference to an MLX array.
-pub struct TensorRef(Tensor);
-
-#[rustler::resource_impl]
-impl Resource for TensorRef {}
 
 /// A tensor with a copy of `binary`, on a scheduler: for copies that take well under 1 ms.
 #[rustler::nif]
@@ -56,7 +53,7 @@ fn copy_in(
         shape: decode_shape(shape)?,
     };
     let tensor = Tensor::from_bytes(&stream.0, &ty, binary.as_slice()).map_err(failed)?;
-    Ok(ResourceArc::new(TensorRef(tensor)))
+    Ok(TensorRef::make(tensor))
 }
 
 /// The result of an operation, to be computed when it is needed; a tuple where there are several.
@@ -79,11 +76,15 @@ fn apply<'a>(
             inspect(inputs)
         ))
     })?;
-    let inputs: Vec<&Tensor> = inputs.iter().map(|input| &input.0).collect();
+    let inputs: Vec<Arc<Tensor>> = inputs
+        .iter()
+        .map(|input| input.get())
+        .collect::<NifResult<_>>()?;
+    let inputs: Vec<&Tensor> = inputs.iter().map(AsRef::as_ref).collect();
     let results = Tensor::apply_all(&stream.0, &op, outs.as_deref(), &inputs).map_err(failed)?;
     let results = results
         .into_iter()
-        .map(|tensor| ResourceArc::new(TensorRef(tensor)).encode(env));
+        .map(|tensor| TensorRef::make(tensor).encode(env));
     let results: Vec<_> = results.collect();
     Ok(match results[..] {
         [only] => only,
@@ -93,23 +94,41 @@ fn apply<'a>(
 
 /// `{type, shape}`.
 #[rustler::nif]
-fn tensor_type(tensor: ResourceArc<TensorRef>) -> (Type, Shape) {
-    let TensorType { ty, shape } = tensor.0.tensor_type();
-    (ty, shape)
+fn tensor_type(tensor: ResourceArc<TensorRef>) -> NifResult<(Type, Shape)> {
+    let TensorType { ty, shape } = tensor.get()?.tensor_type();
+    Ok((ty, shape))
+}
+
+/// Gives the tensor's memory up, unless operations that were noted before still need it.
+///
+/// `:ok`, or `:already_deallocated`.
+#[rustler::nif]
+fn deallocate(tensor: ResourceArc<TensorRef>) -> Atom {
+    match tensor.take() {
+        Some(_) => atoms::ok(),
+        None => atoms::already_deallocated(),
+    }
+}
+
+/// Whether the tensor was not deallocated.
+#[rustler::nif(name = "live?")]
+fn is_live(tensor: ResourceArc<TensorRef>) -> bool {
+    tensor.get().is_ok()
 }
 
 /// `:ok` if the tensor is computed already, else `:pending` and a message `{reference, {:ok, :ok}}`.
 #[rustler::nif]
 fn eval(env: Env<'_>, tensor: ResourceArc<TensorRef>, reference: Reference<'_>) -> NifResult<Atom> {
-    if tensor.0.is_ready() {
+    let tensor = tensor.get()?;
+    if tensor.is_ready() {
         return Ok(atoms::ok());
     }
-    let stream = tensor.0.stream().clone();
+    let stream = tensor.stream().clone();
     from_worker(
         env,
         &stream,
         reference,
-        move || tensor.0.eval(),
+        move || tensor.eval(),
         |env, ()| atoms::ok().encode(env),
     )?;
     Ok(atoms::pending())
@@ -123,16 +142,17 @@ fn read<'a>(
     tensor: ResourceArc<TensorRef>,
     reference: Reference<'a>,
 ) -> NifResult<Term<'a>> {
-    if tensor.0.bytes().is_some() {
-        return Ok((atoms::ok(), in_place(env, &tensor)).encode(env));
+    let tensor = tensor.get()?;
+    if tensor.bytes().is_some() {
+        return Ok((atoms::ok(), in_place(env, tensor)).encode(env));
     }
-    let stream = tensor.0.stream().clone();
+    let stream = tensor.stream().clone();
     from_worker(
         env,
         &stream,
         reference,
-        move || tensor.0.readable(),
-        |env, readable| in_place(env, &ResourceArc::new(TensorRef(readable))),
+        move || tensor.readable(),
+        |env, readable| in_place(env, Arc::new(readable)),
     )?;
     Ok(atoms::pending().encode(env))
 }
@@ -156,7 +176,7 @@ fn from_address(
         ))
     })?;
     let tensor = tensor_at(&stream.0, &ty, place).map_err(failed)?;
-    Ok(ResourceArc::new(TensorRef(tensor)))
+    Ok(TensorRef::make(tensor))
 }
 
 /// `:pending`, and a message `{reference, {:ok, address}}` with where the elements are, in row-major
@@ -167,22 +187,16 @@ fn address(
     tensor: ResourceArc<TensorRef>,
     reference: Reference<'_>,
 ) -> NifResult<Atom> {
-    let stream = tensor.0.stream().clone();
+    let tensor = tensor.get()?;
+    let stream = tensor.stream().clone();
     from_worker(
         env,
         &stream,
         reference,
-        move || tensor.0.address(),
+        move || tensor.address(),
         |env, address| address.encode(env),
     )?;
     Ok(atoms::pending())
-}
-
-/// A binary over the tensor's memory, which keeps the tensor alive.
-fn in_place<'a>(env: Env<'a>, tensor: &ResourceArc<TensorRef>) -> Term<'a> {
-    tensor
-        .make_binary(env, |tensor| tensor.0.bytes().unwrap_or_default())
-        .encode(env)
 }
 
 fn decode_type(ty: Term<'_>) -> NifResult<Type> {
