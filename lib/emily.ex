@@ -139,9 +139,14 @@ defmodule Emily do
   | `:argmax`, `:argmin` | `axis` (`nil` for all), `keep_axis`, `tie_break` (`:low` or `:high`) |
   | `:dot` | `contract_a`, `batch_a`, `contract_b`, `batch_b` |
   | `:sort`, `:argsort` | `axis`, `direction` (`:asc` or `:desc`) |
+  | `:window_sum`, `:window_product`, `:window_max`, `:window_min` | `window`, `padding` (pairs), `strides`, `window_dilations`: an entry an axis |
+  | `:window_scatter_max`, `:window_scatter_min` | `window`, `padding` (pairs), `strides`: an entry an axis |
+  | `:conv` | `padding` (pairs), `strides`, `input_dilation`, `kernel_dilation`: an entry a spatial axis; `feature_group_size`, `batch_group_size`, `input_permutation`, `kernel_permutation`, `output_permutation` |
+  | `:fft`, `:ifft`, `:rfft`, `:irfft` | `axis`, `length`, `eps` |
+  | `:fft2`, `:ifft2` | `axes`, `lengths`, `eps` |
 
-  `axes`, `axis`, `keep_axes`, `keep_axis`, `tie_break`, `direction`, `batch_a` and `batch_b` have
-  Nx's defaults where Nx has one.
+  `axes`, `axis`, `keep_axes`, `keep_axis`, `tie_break`, `direction`, `batch_a`, `batch_b`,
+  `feature_group_size`, `batch_group_size` and `eps` have Nx's defaults where Nx has one.
 
   Raises `ArgumentError` if the operation is unknown or its inputs or attributes do not fit.
 
@@ -179,6 +184,7 @@ defmodule Emily do
   @reduction [axes: nil, keep_axes: false]
   @extreme [axis: nil, keep_axis: false, tie_break: :low]
   @order [axis: 0, direction: :asc]
+  @transform [eps: 1.0e-10]
   @defaults %{
     constant: [],
     iota: [axis: nil],
@@ -198,7 +204,14 @@ defmodule Emily do
     argmin: @extreme,
     dot: [batch_a: [], batch_b: []],
     sort: @order,
-    argsort: @order
+    argsort: @order,
+    conv: [feature_group_size: 1, batch_group_size: 1],
+    fft: @transform,
+    ifft: @transform,
+    rfft: @transform,
+    irfft: @transform,
+    fft2: @transform,
+    ifft2: @transform
   }
 
   defp operation(name, attributes) do

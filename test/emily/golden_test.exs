@@ -126,6 +126,7 @@ defmodule Emily.GoldenTest do
   end
 
   defp attribute("value", [re, im]), do: {attribute("value", re), attribute("value", im)}
+  defp attribute("padding", edges), do: Enum.map(edges, &List.to_tuple/1)
   defp attribute(_key, text) when is_binary(text), do: String.to_atom(text)
   defp attribute(_key, value), do: value
 

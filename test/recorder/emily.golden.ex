@@ -28,7 +28,10 @@ defmodule Mix.Tasks.Emily.Golden do
     Golden.Reduction,
     Golden.Reducer,
     Golden.Order,
-    Golden.Contraction
+    Golden.Contraction,
+    Golden.Window,
+    Golden.Convolution,
+    Golden.Fourier
   ]
 
   @impl true

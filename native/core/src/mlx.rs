@@ -1,5 +1,9 @@
 //! MLX's functions on one stream, under MLX's names; nothing outside `lower` and `eval` calls them.
 
+mod window;
+
+pub(crate) use window::Sliding;
+
 use std::{ffi::CStr, sync::OnceLock};
 
 use mlx_sys as sys;

@@ -184,6 +184,89 @@ pub enum Op {
         axis: usize,
         direction: Direction,
     },
+
+    // Windows; each list has one entry an axis
+    WindowSum {
+        window: Vec<usize>,
+        padding: Vec<(i64, i64)>,
+        strides: Vec<usize>,
+        window_dilations: Vec<usize>,
+    },
+    WindowProduct {
+        window: Vec<usize>,
+        padding: Vec<(i64, i64)>,
+        strides: Vec<usize>,
+        window_dilations: Vec<usize>,
+    },
+    WindowMax {
+        window: Vec<usize>,
+        padding: Vec<(i64, i64)>,
+        strides: Vec<usize>,
+        window_dilations: Vec<usize>,
+    },
+    WindowMin {
+        window: Vec<usize>,
+        padding: Vec<(i64, i64)>,
+        strides: Vec<usize>,
+        window_dilations: Vec<usize>,
+    },
+    /// Tensor, source, initial value.
+    WindowScatterMax {
+        window: Vec<usize>,
+        padding: Vec<(i64, i64)>,
+        strides: Vec<usize>,
+    },
+    /// Tensor, source, initial value.
+    WindowScatterMin {
+        window: Vec<usize>,
+        padding: Vec<(i64, i64)>,
+        strides: Vec<usize>,
+    },
+    /// Input and kernel, whose axes the permutations give as batch (or outputs), channels, and the
+    /// spatial ones, which the other lists have one entry each for.
+    Conv {
+        padding: Vec<(i64, i64)>,
+        strides: Vec<usize>,
+        input_dilation: Vec<usize>,
+        kernel_dilation: Vec<usize>,
+        feature_group_size: usize,
+        batch_group_size: usize,
+        input_permutation: Vec<usize>,
+        kernel_permutation: Vec<usize>,
+        output_permutation: Vec<usize>,
+    },
+
+    // Fourier transforms; parts of results up to `eps` are 0
+    Fft {
+        axis: usize,
+        length: usize,
+        eps: f64,
+    },
+    Ifft {
+        axis: usize,
+        length: usize,
+        eps: f64,
+    },
+    Fft2 {
+        axes: Vec<usize>,
+        lengths: Vec<usize>,
+        eps: f64,
+    },
+    Ifft2 {
+        axes: Vec<usize>,
+        lengths: Vec<usize>,
+        eps: f64,
+    },
+    Rfft {
+        axis: usize,
+        length: usize,
+        eps: f64,
+    },
+    Irfft {
+        axis: usize,
+        length: usize,
+        eps: f64,
+    },
 }
 
 /// Which of several equal extremes counts.
@@ -214,8 +297,11 @@ impl Op {
         match self {
             Self::Concatenate { .. } | Self::Stack { .. } | Self::Reduce { .. } => None,
             Self::Constant { .. } | Self::Iota { .. } | Self::Eye => Some(0),
-            Self::Select | Self::Clip => Some(3),
-            Self::Dot { .. } => Some(2),
+            Self::Select
+            | Self::Clip
+            | Self::WindowScatterMax { .. }
+            | Self::WindowScatterMin { .. } => Some(3),
+            Self::Dot { .. } | Self::Conv { .. } => Some(2),
             Self::Add
             | Self::Subtract
             | Self::Multiply

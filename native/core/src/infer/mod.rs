@@ -1,6 +1,7 @@
 //! The type and shape of a result, as Nx infers them, for callers that do not know them already.
 
 mod shapes;
+mod sliding;
 
 use smallvec::{SmallVec, smallvec};
 
@@ -138,6 +139,26 @@ pub fn infer(op: &Op, inputs: &[TensorType]) -> Result<TensorType> {
             let ty = if indices { Type::S32 } else { x.ty };
             (ty, x.shape.dims().to_vec())
         }
+        (
+            Op::WindowSum { .. }
+            | Op::WindowProduct { .. }
+            | Op::WindowMax { .. }
+            | Op::WindowMin { .. },
+            [x],
+        ) => sliding::aggregated(op, x)?,
+        (Op::WindowScatterMax { .. } | Op::WindowScatterMin { .. }, [x, source, init]) => {
+            sliding::scattered(op, x, source, init)?
+        }
+        (Op::Conv { .. }, [x, kernel]) => sliding::convolved(op, x, kernel)?,
+        (
+            Op::Fft { .. }
+            | Op::Ifft { .. }
+            | Op::Fft2 { .. }
+            | Op::Ifft2 { .. }
+            | Op::Rfft { .. }
+            | Op::Irfft { .. },
+            [x],
+        ) => sliding::transformed(op, x)?,
         (_, [x]) => (unary_type(op, x.ty), x.shape.dims().to_vec()),
         (_, [x, y]) => (binary_type(op, inputs)?, broadcast(op, &[x, y])?),
         _ => {

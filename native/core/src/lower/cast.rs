@@ -52,7 +52,7 @@ fn float_to_integer(mlx: Mlx, x: &Array, ty: Type) -> Result<Array> {
 }
 
 /// The least and the greatest value of an integer type.
-fn extremes(ty: Type) -> (crate::Number, crate::Number) {
+pub(super) fn extremes(ty: Type) -> (crate::Number, crate::Number) {
     let bits = ty.bits();
     let (least, greatest) = match ty.kind() {
         Kind::Signed => (-(1_i128 << (bits - 1)), (1_i128 << (bits - 1)) - 1),

@@ -7,16 +7,23 @@ pub(crate) mod axes;
 mod binary;
 mod cast;
 pub(crate) mod compare;
+pub(crate) mod conv;
+pub(crate) mod convolution;
 mod creation;
 pub(crate) mod dot;
 mod double;
+pub(crate) mod fft;
 pub(crate) mod movement;
 mod operand;
 mod order;
+mod padding;
 mod reducer;
 mod reduction;
+pub(crate) mod scatter_window;
 mod special;
 mod unary;
+pub(crate) mod window;
+pub(crate) mod windows;
 
 use smallvec::{SmallVec, smallvec};
 
@@ -200,6 +207,27 @@ fn family(op: &Op, out: &TensorType, inputs: &[&Array], stream: &Stream) -> Resu
         ),
         (Op::Sort { axis, direction }, [x]) => order::sort(mlx, x, *axis, *direction),
         (Op::Argsort { axis, direction }, [x]) => order::argsort(mlx, x, *axis, *direction, out),
+
+        (
+            Op::WindowSum { .. }
+            | Op::WindowProduct { .. }
+            | Op::WindowMax { .. }
+            | Op::WindowMin { .. },
+            [x],
+        ) => window::aggregate(mlx, op, x),
+        (Op::WindowScatterMax { .. } | Op::WindowScatterMin { .. }, [x, source, init]) => {
+            scatter_window::scatter(stream, op, x, source, init)
+        }
+        (Op::Conv { .. }, [x, kernel]) => conv::conv(mlx, stream.device(), op, x, kernel),
+        (
+            Op::Fft { .. }
+            | Op::Ifft { .. }
+            | Op::Fft2 { .. }
+            | Op::Ifft2 { .. }
+            | Op::Rfft { .. }
+            | Op::Irfft { .. },
+            [x],
+        ) => fft::transform(mlx, op, x),
 
         (_, [x]) => unary::unary(mlx, op, x, out),
         (_, [x, y]) => binary::binary(mlx, op, x, y, out),

@@ -45,6 +45,10 @@ operations! {
     sum product reduce_max reduce_min all any argmax argmin reduce
 
     dot sort argsort
+
+    window_sum window_product window_max window_min window_scatter_max window_scatter_min
+
+    conv fft ifft fft2 ifft2 rfft irfft
 }
 
 #[test]

@@ -55,6 +55,19 @@ fn moves(op: &Op) -> bool {
     )
 }
 
+/// Operations each of whose results is a sum over a whole axis.
+const fn transforms(op: &Op) -> bool {
+    matches!(
+        op,
+        Op::Fft { .. }
+            | Op::Ifft { .. }
+            | Op::Fft2 { .. }
+            | Op::Ifft2 { .. }
+            | Op::Rfft { .. }
+            | Op::Irfft { .. }
+    )
+}
+
 /// How many units a result may be away, as a fraction of itself.
 fn units(op: &Op, ty: Type) -> f64 {
     match op {
@@ -73,7 +86,14 @@ fn units(op: &Op, ty: Type) -> f64 {
         // The exponential multiplies the error of its argument by the argument, here a square.
         Op::Erfc => 32.0,
         Op::Sigmoid | Op::Exp => 16.0,
-        Op::Pow | Op::Sum { .. } | Op::Product { .. } | Op::Dot { .. } => 4.0,
+        Op::Pow
+        | Op::Sum { .. }
+        | Op::Product { .. }
+        | Op::WindowSum { .. }
+        | Op::WindowProduct { .. }
+        | Op::Dot { .. }
+        | Op::Conv { .. } => 4.0,
+        _ if transforms(op) => 4.0,
         Op::Sqrt if ty != Type::C64 => 0.0,
         // Functions that a device computes in steps of its own. In f64 BinaryBackend takes longer
         // ways than they: log(1 + x) for log1p, exp(x) - 1 for expm1.
@@ -105,8 +125,9 @@ fn units(op: &Op, ty: Type) -> f64 {
 fn near_zero(op: &Op, unit: f64) -> f64 {
     match op {
         // What is left of much larger terms.
-        Op::Dot { .. } => 32.0 * unit,
-        Op::Sum { .. } => 8.0 * unit,
+        Op::Dot { .. } | Op::Conv { .. } => 32.0 * unit,
+        Op::Sum { .. } | Op::WindowSum { .. } => 8.0 * unit,
+        _ if transforms(op) => 32.0 * unit,
         // BinaryBackend loses to 1 what is below f64's unit.
         Op::Expm1 | Op::Log1p => 2.0 * 2_f64.powi(-52),
         _ => 0.0,

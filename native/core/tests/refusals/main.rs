@@ -5,6 +5,7 @@
 
 mod arguments;
 mod extremes;
+mod sliding;
 mod sweep;
 
 use std::sync::mpsc::channel;

@@ -35,6 +35,15 @@ fn with_attributes(name: &str) -> Vec<Op> {
         json!({"starts": [0], "lengths": [1], "strides": [2]}),
         json!({"contract_a": [0], "batch_a": [], "contract_b": [0], "batch_b": []}),
         json!({"contract_a": [], "batch_a": [0], "contract_b": [], "batch_b": [0]}),
+        json!({"window": [2], "padding": [[0, 1]], "strides": [1], "window_dilations": [1]}),
+        json!({"window": [1, 2], "padding": [[1, 0], [-1, 2]], "strides": [2, 1], "window_dilations": [1, 2]}),
+        json!({"window": [], "padding": [], "strides": [], "window_dilations": []}),
+        json!({"padding": [[1, 1]], "strides": [1], "input_dilation": [1], "kernel_dilation": [1],
+            "feature_group_size": 1, "batch_group_size": 1, "input_permutation": [0, 1, 2],
+            "kernel_permutation": [0, 1, 2], "output_permutation": [0, 1, 2]}),
+        json!({"axis": 0, "length": 4, "eps": 1e-10}),
+        json!({"axis": 1, "length": 2, "eps": 0.0}),
+        json!({"axes": [0, 1], "lengths": [3, 2], "eps": 1e-10}),
     ];
     let ops = attributes
         .into_iter()
