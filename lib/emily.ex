@@ -122,7 +122,7 @@ defmodule Emily do
   ## Options
 
     * `:type` and `:shape` - what the result is to have. Operations whose inputs do not tell it need
-      them: `:constant`, `:iota` and `:eye` both, `:as_type` the type, `:reshape`, `:squeeze` and
+      them: `:constant`, `:iota` and `:eye` both, `:as_type` and `:bitcast` the type, `:reshape`, `:squeeze` and
       `:broadcast` the shape. For others they are checked.
 
   All other options are the operation's attributes:
@@ -135,18 +135,27 @@ defmodule Emily do
   | `:transpose`, `:reverse` | `axes` |
   | `:slice` | `starts`, `lengths`, `strides` |
   | `:concatenate`, `:stack` | `axis` |
+  | `:pad` | `padding`: a `{low, high, interior}` for each axis |
+  | `:dynamic_slice` | `lengths`, `strides`; the starts are inputs |
+  | `:put_slice` | `starts`; those of `:dynamic_put_slice` are inputs |
+  | `:gather`, `:indexed_add`, `:indexed_put` | `axes` |
+  | `:take`, `:take_along_axis` | `axis` |
   | `:sum`, `:product`, `:reduce_max`, `:reduce_min`, `:all`, `:any` | `axes` (`nil` for all), `keep_axes` |
   | `:argmax`, `:argmin` | `axis` (`nil` for all), `keep_axis`, `tie_break` (`:low` or `:high`) |
+  | `:all_close` | `equal_nan`, `rtol`, `atol` |
+  | `:cumulative_sum`, `:cumulative_product`, `:cumulative_min`, `:cumulative_max` | `axis`, `reverse` |
   | `:dot` | `contract_a`, `batch_a`, `contract_b`, `batch_b` |
   | `:sort`, `:argsort` | `axis`, `direction` (`:asc` or `:desc`) |
+  | `:top_k` | `k` |
   | `:window_sum`, `:window_product`, `:window_max`, `:window_min` | `window`, `padding` (pairs), `strides`, `window_dilations`: an entry an axis |
   | `:window_scatter_max`, `:window_scatter_min` | `window`, `padding` (pairs), `strides`: an entry an axis |
   | `:conv` | `padding` (pairs), `strides`, `input_dilation`, `kernel_dilation`: an entry a spatial axis; `feature_group_size`, `batch_group_size`, `input_permutation`, `kernel_permutation`, `output_permutation` |
   | `:fft`, `:ifft`, `:rfft`, `:irfft` | `axis`, `length`, `eps` |
   | `:fft2`, `:ifft2` | `axes`, `lengths`, `eps` |
 
-  `axes`, `axis`, `keep_axes`, `keep_axis`, `tie_break`, `direction`, `batch_a`, `batch_b`,
-  `feature_group_size`, `batch_group_size` and `eps` have Nx's defaults where Nx has one.
+  `axes`, `axis`, `keep_axes`, `keep_axis`, `tie_break`, `direction`, `batch_a`, `batch_b`, `reverse`,
+  `k`, `equal_nan`, `rtol`, `atol`, `feature_group_size`, `batch_group_size` and `eps` have Nx's
+  defaults where Nx has one.
 
   Raises `ArgumentError` if the operation is unknown or its inputs or attributes do not fit.
 
@@ -185,6 +194,7 @@ defmodule Emily do
   @extreme [axis: nil, keep_axis: false, tie_break: :low]
   @order [axis: 0, direction: :asc]
   @transform [eps: 1.0e-10]
+  @cumulative [axis: 0, reverse: false]
   @defaults %{
     constant: [],
     iota: [axis: nil],
@@ -194,6 +204,14 @@ defmodule Emily do
     slice: [],
     concatenate: [axis: 0],
     stack: [axis: 0],
+    pad: [],
+    dynamic_slice: [],
+    put_slice: [],
+    gather: [],
+    indexed_add: [],
+    indexed_put: [],
+    take: [axis: 0],
+    take_along_axis: [axis: 0],
     sum: @reduction,
     product: @reduction,
     reduce_max: @reduction,
@@ -202,9 +220,15 @@ defmodule Emily do
     any: @reduction,
     argmax: @extreme,
     argmin: @extreme,
+    all_close: [equal_nan: false, rtol: 1.0e-5, atol: 1.0e-8],
+    cumulative_sum: @cumulative,
+    cumulative_product: @cumulative,
+    cumulative_min: @cumulative,
+    cumulative_max: @cumulative,
     dot: [batch_a: [], batch_b: []],
     sort: @order,
     argsort: @order,
+    top_k: [k: 1],
     conv: [feature_group_size: 1, batch_group_size: 1],
     fft: @transform,
     ifft: @transform,

@@ -31,7 +31,11 @@ defmodule Mix.Tasks.Emily.Golden do
     Golden.Contraction,
     Golden.Window,
     Golden.Convolution,
-    Golden.Fourier
+    Golden.Fourier,
+    Golden.Parts,
+    Golden.Indexing,
+    Golden.Cumulative,
+    Golden.Closeness
   ]
 
   @impl true

@@ -1,5 +1,6 @@
 //! MLX's functions on one stream, under MLX's names; nothing outside `lower` and `eval` calls them.
 
+mod indexing;
 mod window;
 
 pub(crate) use window::Sliding;

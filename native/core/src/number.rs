@@ -59,7 +59,7 @@ impl Number {
     }
 
     /// One element of `ty`, in the host's byte order.
-    fn bytes(self, ty: Type) -> Vec<u8> {
+    pub(crate) fn bytes(self, ty: Type) -> Vec<u8> {
         let mut bytes = match ty {
             Type::F16 | Type::Bf16 | Type::F32 => (self.real() as f32).to_ne_bytes().to_vec(),
             Type::F64 => self.real().to_ne_bytes().to_vec(),

@@ -50,6 +50,45 @@ pub enum Op {
     Stack {
         axis: usize,
     },
+    /// The same bits as another type of the same width.
+    Bitcast,
+
+    // Parts and indices
+    /// Tensor, value; for each axis what comes before, after and between its elements.
+    Pad {
+        padding: Vec<(i64, i64, i64)>,
+    },
+    /// Tensor, then for each axis the start of the slice.
+    DynamicSlice {
+        lengths: Vec<usize>,
+        strides: Vec<usize>,
+    },
+    /// Tensor, slice.
+    PutSlice {
+        starts: Vec<usize>,
+    },
+    /// Tensor, slice, then for each axis where the slice starts.
+    DynamicPutSlice,
+    /// Tensor, indices: a row of them has an index into each of `axes`.
+    Gather {
+        axes: Vec<usize>,
+    },
+    /// Tensor, indices, updates.
+    IndexedAdd {
+        axes: Vec<usize>,
+    },
+    /// Tensor, indices, updates, of which the last one with its indices counts.
+    IndexedPut {
+        axes: Vec<usize>,
+    },
+    /// Tensor, indices.
+    Take {
+        axis: usize,
+    },
+    /// Tensor, indices.
+    TakeAlongAxis {
+        axis: usize,
+    },
 
     // Elementwise, one input
     Exp,
@@ -90,6 +129,8 @@ pub enum Op {
     CountLeadingZeros,
     PopulationCount,
     LogicalNot,
+    /// The angle of a complex number.
+    Phase,
 
     // Elementwise, two inputs
     Add,
@@ -166,6 +207,31 @@ pub enum Op {
         fun: Program,
     },
 
+    /// Whether all elements of two tensors are close, which is 1 or 0.
+    AllClose {
+        equal_nan: bool,
+        rtol: f64,
+        atol: f64,
+    },
+
+    // Of each element and those before it, or those after it if reverse
+    CumulativeSum {
+        axis: usize,
+        reverse: bool,
+    },
+    CumulativeProduct {
+        axis: usize,
+        reverse: bool,
+    },
+    CumulativeMin {
+        axis: usize,
+        reverse: bool,
+    },
+    CumulativeMax {
+        axis: usize,
+        reverse: bool,
+    },
+
     // Contraction and order
     /// Sums products over `contract_*` for each index of `batch_*`; the output's axes are the batch
     /// axes, then what is left of each side.
@@ -183,6 +249,10 @@ pub enum Op {
     Argsort {
         axis: usize,
         direction: Direction,
+    },
+    /// The greatest elements along the last axis in descending order, and their indices.
+    TopK {
+        k: usize,
     },
 
     // Windows; each list has one entry an axis
@@ -295,13 +365,26 @@ impl Op {
     /// How many inputs it takes; none where any number from 1 will do.
     pub const fn arity(&self) -> Option<usize> {
         match self {
-            Self::Concatenate { .. } | Self::Stack { .. } | Self::Reduce { .. } => None,
+            Self::Concatenate { .. }
+            | Self::Stack { .. }
+            | Self::DynamicSlice { .. }
+            | Self::DynamicPutSlice
+            | Self::Reduce { .. } => None,
             Self::Constant { .. } | Self::Iota { .. } | Self::Eye => Some(0),
             Self::Select
             | Self::Clip
+            | Self::IndexedAdd { .. }
+            | Self::IndexedPut { .. }
             | Self::WindowScatterMax { .. }
             | Self::WindowScatterMin { .. } => Some(3),
-            Self::Dot { .. } | Self::Conv { .. } => Some(2),
+            Self::Dot { .. }
+            | Self::Conv { .. }
+            | Self::Pad { .. }
+            | Self::PutSlice { .. }
+            | Self::Gather { .. }
+            | Self::Take { .. }
+            | Self::TakeAlongAxis { .. }
+            | Self::AllClose { .. } => Some(2),
             Self::Add
             | Self::Subtract
             | Self::Multiply
@@ -375,6 +458,7 @@ impl Op {
                 | Self::CountLeadingZeros
                 | Self::PopulationCount
                 | Self::LogicalNot
+                | Self::Phase
                 | Self::Add
                 | Self::Subtract
                 | Self::Multiply
@@ -406,7 +490,10 @@ impl Op {
 
     /// How many tensors it gives.
     pub const fn outputs(&self) -> usize {
-        1
+        match self {
+            Self::TopK { .. } => 2,
+            _ => 1,
+        }
     }
 
     /// Nx's name of the operation, such as `reduce_max`.

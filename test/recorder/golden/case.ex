@@ -29,10 +29,14 @@ defmodule Emily.Golden.Case do
 
   The options: `infer: false` where the caller chooses type or shape.
   """
-  def record(op, inputs, fun, opts \\ []) do
+  def record(op, inputs, fun, opts \\ []),
+    do: record_list(op, inputs, &apply(fun, &1), opts)
+
+  @doc "As `record/4` with a function of the list of inputs, for operations on any number of them."
+  def record_list(op, inputs, fun, opts \\ []) do
     inputs = Enum.map(inputs, &View.new/1)
 
-    with {:ok, out} <- attempt(fun, Enum.map(inputs, & &1.tensor)),
+    with {:ok, out} <- attempt(fn -> fun.(Enum.map(inputs, & &1.tensor)) end),
          true <- Enum.all?(results(out), &(&1.type in @types)) do
       [%__MODULE__{op: op, inputs: inputs, out: out, infer: Keyword.get(opts, :infer, true)}]
     else
@@ -53,7 +57,7 @@ defmodule Emily.Golden.Case do
 
     kept =
       for {row, index} <- Enum.with_index(rows),
-          {:ok, out} <- [attempt(fun, row)],
+          {:ok, out} <- [attempt(fn -> apply(fun, row) end)],
           not Exclusions.excluded?(name(%{op: op}), types, Enum.map(row, &Nx.to_number/1), out),
           do: index
 
@@ -65,8 +69,8 @@ defmodule Emily.Golden.Case do
   defp scalars(vector), do: Enum.map(0..(Nx.size(vector) - 1), &vector[&1])
 
   # BinaryBackend refuses with whichever exception its arithmetic meets first.
-  defp attempt(fun, inputs) do
-    {:ok, apply(fun, inputs)}
+  defp attempt(fun) do
+    {:ok, fun.()}
   rescue
     error -> {:error, error}
   end

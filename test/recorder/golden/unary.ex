@@ -27,7 +27,8 @@ defmodule Emily.Golden.Unary do
     cbrt: {-9, 9},
     erf: {-3, 3},
     erfc: {-3, 3},
-    erf_inv: {-0.95, 0.95}
+    erf_inv: {-0.95, 0.95},
+    phase: {-9, 9}
   ]
 
   @exact ~w(abs ceil floor round negate sign conjugate real imag is_nan is_infinity logical_not)a

@@ -56,6 +56,12 @@ defmodule Emily.Golden.View do
     %__MODULE__{tensor: tensor, base: vector, op: %{broadcast: %{axes: [1]}}}
   end
 
+  @doc "The tensor as the result of an operation, so that nobody can look at its elements yet."
+  def computed(tensor) do
+    base = Nx.reshape(tensor, Tuple.insert_at(tensor.shape, 0, 1))
+    %__MODULE__{tensor: tensor, base: base, op: "reshape"}
+  end
+
   @doc "The input as part of a line."
   def fields(%{op: nil} = view), do: Case.fields(view.tensor)
 

@@ -1,5 +1,6 @@
 //! The type and shape of a result, as Nx infers them, for callers that do not know them already.
 
+pub(crate) mod indexed;
 mod shapes;
 mod sliding;
 
@@ -21,7 +22,20 @@ pub type Outputs = SmallVec<[TensorType; 1]>;
 ///
 /// As [`infer`].
 pub fn infer_all(op: &Op, inputs: &[TensorType]) -> Result<Outputs> {
-    Ok(smallvec![infer(op, inputs)?])
+    match (op, inputs) {
+        (Op::TopK { k }, [x]) => {
+            let shape = shape(indexed::top_k(&x.shape, *k)?)?;
+            let (values, indices) = (x.ty, Type::S32);
+            Ok([values, indices]
+                .map(|ty| TensorType {
+                    ty,
+                    shape: shape.clone(),
+                })
+                .into_iter()
+                .collect())
+        }
+        _ => Ok(smallvec![infer(op, inputs)?]),
+    }
 }
 
 /// The type and shape of `op`'s only result on tensors of these types and shapes.
@@ -43,6 +57,10 @@ pub fn infer(op: &Op, inputs: &[TensorType]) -> Result<TensorType> {
             inputs.len()
         )));
     }
+    if let Some((ty, dims)) = indexed::result(op, inputs)? {
+        let shape = shape(dims)?;
+        return Ok(TensorType { ty, shape });
+    }
     let (ty, dims) = match (op, inputs) {
         (
             Op::Constant { .. }
@@ -51,7 +69,8 @@ pub fn infer(op: &Op, inputs: &[TensorType]) -> Result<TensorType> {
             | Op::AsType
             | Op::Reshape
             | Op::Squeeze
-            | Op::Broadcast { .. },
+            | Op::Broadcast { .. }
+            | Op::Bitcast,
             _,
         ) => {
             return Err(Error::argument(format!(
@@ -118,6 +137,21 @@ pub fn infer(op: &Op, inputs: &[TensorType]) -> Result<TensorType> {
             },
             [x],
         ) => (Type::S32, extreme(x, *axis, *keep_axis)?),
+        (Op::AllClose { .. }, [a, b]) => {
+            broadcast(op, &[a, b])?;
+            merged(op, inputs)?;
+            (Type::U8, Vec::new())
+        }
+        (
+            Op::CumulativeSum { axis, .. }
+            | Op::CumulativeProduct { axis, .. }
+            | Op::CumulativeMin { axis, .. }
+            | Op::CumulativeMax { axis, .. },
+            [x],
+        ) => {
+            axes::checked_one(*axis, x.shape.rank())?;
+            (x.ty, x.shape.dims().to_vec())
+        }
         (
             Op::Dot {
                 contract_a,
@@ -168,11 +202,13 @@ pub fn infer(op: &Op, inputs: &[TensorType]) -> Result<TensorType> {
             )));
         }
     };
+    let shape = shape(dims)?;
+    Ok(TensorType { ty, shape })
+}
+
+fn shape(dims: Vec<i32>) -> Result<Shape> {
     let dims: SmallVec<[i64; 6]> = dims.into_iter().map(i64::from).collect();
-    Ok(TensorType {
-        ty,
-        shape: Shape::new(&dims)?,
-    })
+    Shape::new(&dims)
 }
 
 /// The shape that elements of all these shapes have together.
@@ -186,7 +222,7 @@ pub(crate) fn broadcast_shape(shapes: &[Shape]) -> Result<Shape> {
 fn unary_type(op: &Op, ty: Type) -> Type {
     match op {
         Op::IsNan | Op::IsInfinity | Op::LogicalNot => Type::U8,
-        Op::Real | Op::Imag => ty.to_real(),
+        Op::Real | Op::Imag | Op::Phase => ty.to_real(),
         Op::Abs => {
             if ty == Type::C64 {
                 Type::F32

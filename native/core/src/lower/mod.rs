@@ -6,19 +6,27 @@
 pub(crate) mod axes;
 mod binary;
 mod cast;
+mod closeness;
 pub(crate) mod compare;
 pub(crate) mod conv;
 pub(crate) mod convolution;
 mod creation;
+mod cumulative;
 pub(crate) mod dot;
 mod double;
 pub(crate) mod fft;
+mod gather;
+mod indexing;
+mod indices;
 pub(crate) mod movement;
 mod operand;
 mod order;
+mod pad;
 mod padding;
+mod part;
 mod reducer;
 mod reduction;
+mod scatter;
 pub(crate) mod scatter_window;
 mod special;
 mod unary;
@@ -113,7 +121,11 @@ fn refusal(op: &Op, outs: &[TensorType], inputs: &[Operand<'_>]) -> Option<Error
 const fn is_view(op: &Op) -> bool {
     matches!(
         op,
-        Op::Constant { .. } | Op::Broadcast { .. } | Op::Transpose { .. } | Op::Slice { .. }
+        Op::Constant { .. }
+            | Op::Broadcast { .. }
+            | Op::Transpose { .. }
+            | Op::Slice { .. }
+            | Op::Bitcast
     )
 }
 
@@ -127,8 +139,14 @@ fn families(
     outs: &[TensorType],
     operands: &[Operand<'_>],
     stream: &Stream,
-    _checks: &mut Checks,
+    checks: &mut Checks,
 ) -> Result<Arrays> {
+    if let Some(array) = indexing::indexing(op, outs, operands, stream, checks)? {
+        return Ok(smallvec![array]);
+    }
+    if let (Op::TopK { k }, [x]) = (op, operands) {
+        return order::top_k(stream.mlx(), x.array, *k, outs);
+    }
     let inputs: SmallVec<[&Array; 4]> = operands.iter().map(|operand| operand.array).collect();
     Ok(smallvec![family(op, &outs[0], &inputs, stream)?])
 }
@@ -156,6 +174,7 @@ fn family(op: &Op, out: &TensorType, inputs: &[&Array], stream: &Stream) -> Resu
         ) => movement::slice(mlx, x, starts, lengths, strides),
         (Op::Concatenate { axis }, _) => movement::concatenate(mlx, inputs, *axis, out.ty),
         (Op::Stack { axis }, _) => movement::stack(mlx, inputs, *axis, out.ty),
+        (Op::Bitcast, [x]) => movement::bitcast(mlx, x, out.ty),
 
         (Op::Select, [predicate, x, y]) => compare::select(mlx, predicate, x, y, out),
         (Op::Clip, [x, min, max]) => compare::clip(mlx, x, min, max, out.ty),
@@ -181,6 +200,22 @@ fn family(op: &Op, out: &TensorType, inputs: &[&Array], stream: &Stream) -> Resu
             },
             [x],
         ) => reduction::extreme_index(mlx, x, *axis, *tie_break, Mlx::argmin, out),
+
+        (
+            Op::AllClose {
+                equal_nan,
+                rtol,
+                atol,
+            },
+            [a, b],
+        ) => closeness::all_close(stream, a, b, *equal_nan, (*rtol, *atol)),
+        (
+            Op::CumulativeSum { axis, reverse }
+            | Op::CumulativeProduct { axis, reverse }
+            | Op::CumulativeMin { axis, reverse }
+            | Op::CumulativeMax { axis, reverse },
+            [x],
+        ) => cumulative::cumulative(mlx, op, x, *axis, *reverse, out),
 
         (
             Op::Dot {

@@ -1,7 +1,7 @@
 //! Operations that move elements and change none.
 
 use super::{axes, cast::cast};
-use crate::{Array, Error, Result, Shape, Type, mlx::Mlx};
+use crate::{Array, Error, Kind, Result, Shape, Type, mlx::Mlx};
 
 pub(super) fn broadcast(mlx: Mlx, x: &Array, axes: &[usize], shape: &Shape) -> Result<Array> {
     axes::checked(axes, shape.rank())?;
@@ -53,14 +53,19 @@ pub(super) fn slice(
     let shape = x.shape();
     check_slice(&shape, starts, lengths, strides)?;
     let stops: Vec<_> = starts.iter().zip(lengths).map(|(a, b)| a + b).collect();
-    mlx.slice(x, &sizes(starts), &sizes(&stops), &sizes(strides))
+    mlx.slice(x, &sizes(starts), &sizes(&stops), &steps(strides, lengths))
 }
 
-/// What lies within an axis fits 32 bits, and so does all that matters of a longer stride.
+/// What lies within an axis fits 32 bits.
 fn sizes(list: &[usize]) -> Vec<i32> {
-    let sizes = list.iter();
-    sizes
-        .map(|&size| i32::try_from(size).unwrap_or(i32::MAX))
+    list.iter().map(|&size| size as i32).collect()
+}
+
+/// Strides beyond the length leave its first element, and MLX's sums of them might not fit.
+pub(super) fn steps(strides: &[usize], lengths: &[usize]) -> Vec<i32> {
+    let steps = strides.iter().zip(lengths);
+    steps
+        .map(|(&stride, &length)| stride.min(length.max(1)) as i32)
         .collect()
 }
 
@@ -90,6 +95,18 @@ pub(crate) fn check_slice(
         }
     }
     Ok(())
+}
+
+/// Types of the same width alone have the same shape; complex numbers Nx does not take apart.
+pub(super) fn bitcast(mlx: Mlx, x: &Array, ty: Type) -> Result<Array> {
+    let complex = [x.ty(), ty].iter().any(|ty| ty.kind() == Kind::Complex);
+    if x.ty().bits() != ty.bits() || complex {
+        return Err(Error::argument(format!(
+            "expected bitcast between real types of the same width, got: {} to {ty}",
+            x.ty()
+        )));
+    }
+    mlx.view(x, ty)
 }
 
 pub(super) fn concatenate(mlx: Mlx, inputs: &[&Array], axis: usize, ty: Type) -> Result<Array> {

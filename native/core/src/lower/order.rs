@@ -1,7 +1,9 @@
 //! Sorting. NaN counts as greater than infinity, as MLX has it too.
 
-use super::axes;
-use crate::{Array, Direction, Result, TensorType, Type, mlx::Mlx};
+use smallvec::smallvec;
+
+use super::{Arrays, axes};
+use crate::{Array, Direction, Result, TensorType, Type, infer::indexed, mlx::Mlx};
 
 pub(super) fn sort(mlx: Mlx, x: &Array, axis: usize, direction: Direction) -> Result<Array> {
     let shape = x.shape();
@@ -40,4 +42,24 @@ pub(super) fn argsort(
         }
     };
     mlx.convert(&indices, out.ty)
+}
+
+/// The greatest elements along the last axis and their indices; of equal ones the first come first.
+pub(super) fn top_k(mlx: Mlx, x: &Array, k: usize, outs: &[TensorType]) -> Result<Arrays> {
+    let shape = x.shape();
+    let dims = indexed::top_k(&shape, k)?;
+    let axis = shape.rank() - 1;
+    let all = TensorType {
+        ty: outs[1].ty,
+        shape,
+    };
+    let indices = argsort(mlx, x, axis, Direction::Desc, &all)?;
+    let ones = vec![1; dims.len()];
+    let indices = mlx.slice(&indices, &vec![0; dims.len()], &dims, &ones)?;
+    if dims.contains(&0) {
+        let values = mlx.broadcast_to(&mlx.scalar(0, x.ty())?, &dims)?;
+        return Ok(smallvec![values, indices]);
+    }
+    let values = mlx.take_along_axis(x, &indices, axis as i32)?;
+    Ok(smallvec![values, indices])
 }

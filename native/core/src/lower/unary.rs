@@ -15,6 +15,7 @@ pub(super) fn unary(mlx: Mlx, op: &Op, x: &Array, out: &TensorType) -> Result<Ar
         Op::LogicalNot => mlx.boolean(&mlx.logical_not(&truth(mlx, x)?)?),
         Op::CountLeadingZeros => mlx.convert(&special::count_leading_zeros(mlx, x)?, out.ty),
         Op::PopulationCount => mlx.convert(&special::population_count(mlx, x)?, out.ty),
+        Op::Phase => phase(mlx, x, out),
         Op::Abs if x.ty().kind() == Kind::Complex => mlx.abs(x),
         Op::Real => cast(mlx, x, out.ty),
         Op::Imag if x.ty().kind() == Kind::Complex => mlx.imag(x),
@@ -29,6 +30,14 @@ pub(super) fn unary(mlx: Mlx, op: &Op, x: &Array, out: &TensorType) -> Result<Ar
             }
         }
     }
+}
+
+/// Of a real number that is 0 or π.
+fn phase(mlx: Mlx, x: &Array, out: &TensorType) -> Result<Array> {
+    if x.ty().kind() == Kind::Complex {
+        return mlx.arctan2(&mlx.imag(x)?, &mlx.real(x)?);
+    }
+    mlx.arctan2(&mlx.scalar(0, out.ty)?, &cast(mlx, x, out.ty)?)
 }
 
 fn of_double(mlx: Mlx, op: &Op, x: &Array) -> Result<Array> {

@@ -30,11 +30,14 @@ macro_rules! operations {
 operations! {
     constant iota eye
 
-    as_type reshape squeeze broadcast transpose reverse slice concatenate stack
+    as_type reshape squeeze broadcast transpose reverse slice concatenate stack bitcast
+
+    pad dynamic_slice put_slice dynamic_put_slice gather indexed_add indexed_put take
+    take_along_axis
 
     exp expm1 log log1p sigmoid cos sin tan cosh sinh tanh acos asin atan acosh asinh atanh sqrt
     rsqrt cbrt erf erfc erf_inv abs ceil floor round negate sign conjugate real imag is_nan
-    is_infinity bitwise_not count_leading_zeros population_count logical_not
+    is_infinity bitwise_not count_leading_zeros population_count logical_not phase
 
     add subtract multiply pow remainder divide quotient atan2 min max bitwise_and bitwise_or
     bitwise_xor left_shift right_shift equal not_equal greater less greater_equal less_equal
@@ -42,9 +45,11 @@ operations! {
 
     select clip
 
-    sum product reduce_max reduce_min all any argmax argmin reduce
+    sum product reduce_max reduce_min all any argmax argmin reduce all_close
 
-    dot sort argsort
+    cumulative_sum cumulative_product cumulative_min cumulative_max
+
+    dot sort argsort top_k
 
     window_sum window_product window_max window_min window_scatter_max window_scatter_min
 

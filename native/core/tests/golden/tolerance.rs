@@ -52,6 +52,10 @@ fn moves(op: &Op) -> bool {
             | Op::Transpose { .. }
             | Op::Reverse { .. }
             | Op::Slice { .. }
+            | Op::DynamicSlice { .. }
+            | Op::Gather { .. }
+            | Op::Take { .. }
+            | Op::TakeAlongAxis { .. }
     )
 }
 
@@ -78,7 +82,7 @@ fn units(op: &Op, ty: Type) -> f64 {
         Op::Pow if ty == Type::C64 => 16.0,
         Op::Multiply | Op::Divide if ty == Type::C64 => 2.0,
         // One rounding, of operands that were given the result's type before.
-        Op::Divide | Op::Atan2 => 1.0,
+        Op::Divide | Op::Atan2 | Op::Phase => 1.0,
         // Nx's own series has the digits of f32, and so has MLX's.
         Op::ErfInv if ty == Type::F64 => 2_f64.powi(30),
         // MLX's approximation of f32.
@@ -91,9 +95,14 @@ fn units(op: &Op, ty: Type) -> f64 {
         | Op::Product { .. }
         | Op::WindowSum { .. }
         | Op::WindowProduct { .. }
+        | Op::IndexedAdd { .. }
+        | Op::CumulativeSum { .. }
         | Op::Dot { .. }
         | Op::Conv { .. } => 4.0,
         _ if transforms(op) => 4.0,
+        // A product of as many numbers is rounded as often, and BinaryBackend multiplies in another
+        // order.
+        Op::CumulativeProduct { .. } => 16.0,
         Op::Sqrt if ty != Type::C64 => 0.0,
         // Functions that a device computes in steps of its own. In f64 BinaryBackend takes longer
         // ways than they: log(1 + x) for log1p, exp(x) - 1 for expm1.
@@ -125,8 +134,8 @@ fn units(op: &Op, ty: Type) -> f64 {
 fn near_zero(op: &Op, unit: f64) -> f64 {
     match op {
         // What is left of much larger terms.
-        Op::Dot { .. } | Op::Conv { .. } => 32.0 * unit,
-        Op::Sum { .. } | Op::WindowSum { .. } => 8.0 * unit,
+        Op::Dot { .. } | Op::Conv { .. } | Op::CumulativeSum { .. } => 32.0 * unit,
+        Op::Sum { .. } | Op::WindowSum { .. } | Op::IndexedAdd { .. } => 8.0 * unit,
         _ if transforms(op) => 32.0 * unit,
         // BinaryBackend loses to 1 what is below f64's unit.
         Op::Expm1 | Op::Log1p => 2.0 * 2_f64.powi(-52),

@@ -131,6 +131,11 @@ fn tensors_without_elements() {
         (sum(&[0]), row.clone(), vec![0; row.bytes()]),
         (sum(&[1]), ty(Type::F32, &[0]), vec![]),
         (slice(&[0, 0], &[0, 3], &[1, 1]), none.clone(), vec![]),
+        (
+            slice(&[0, 0], &[0, 3], &[usize::MAX, usize::MAX]),
+            ty(Type::F32, &[0, 1]),
+            vec![],
+        ),
         (Op::Reshape, ty(Type::F32, &[3, 0, 2]), vec![]),
         (Op::AsType, ty(Type::S8, &[0, 3]), vec![]),
         (Op::Iota { axis: None }, none.clone(), vec![]),
@@ -206,4 +211,19 @@ fn reductions_over_no_axes_keep_every_element() {
             ty(out, &[2])
         );
     }
+}
+
+#[test]
+fn strides_beyond_the_slice_leave_its_first_element() {
+    let stream = stream();
+    let input = ty(Type::U8, &[4]);
+    let x = Tensor::from_bytes(&stream, &input, &[1, 2, 3, 4]).unwrap();
+    let start = zeros(&stream, &ty(Type::S32, &[]));
+    let (far, out) = (usize::MAX, ty(Type::U8, &[1]));
+    let fixed = slice(&[1], &[3], &[far]);
+    assert_eq!(run(&fixed, &out, &[&x], &stream).unwrap(), [2]);
+    let lengths = vec![3];
+    let strides = vec![far];
+    let dynamic = Op::DynamicSlice { lengths, strides };
+    assert_eq!(run(&dynamic, &out, &[&x, &start], &stream).unwrap(), [1]);
 }

@@ -5,6 +5,8 @@
 
 mod arguments;
 mod extremes;
+mod indices;
+mod parts;
 mod sliding;
 mod sweep;
 

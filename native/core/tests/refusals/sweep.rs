@@ -1,9 +1,9 @@
 //! Every operation with inputs of every type and of awkward shapes: whatever comes of it, the
 //! process goes on.
 
-use std::sync::mpsc::channel;
+use std::{slice, sync::mpsc::channel};
 
-use emily_core::{Op, Stream, Tensor, TensorType, Type, infer};
+use emily_core::{Op, Stream, Tensor, TensorType, Type, infer_all};
 use serde_json::json;
 
 use crate::{stream, ty, zeros};
@@ -34,6 +34,20 @@ fn with_attributes(name: &str) -> Vec<Op> {
         json!({"axes": [0]}),
         json!({"starts": [0], "lengths": [1], "strides": [2]}),
         json!({"contract_a": [0], "batch_a": [], "contract_b": [0], "batch_b": []}),
+        json!({"padding": []}),
+        json!({"padding": [[-1, 2, 1]]}),
+        json!({"padding": [[1, -2, 0], [i64::MIN, i64::MAX, i64::MAX]]}),
+        json!({"lengths": [1, 2], "strides": [1, usize::MAX]}),
+        json!({"lengths": [0], "strides": [1]}),
+        json!({"lengths": [], "strides": []}),
+        json!({"starts": []}),
+        json!({"starts": [usize::MAX]}),
+        json!({"axis": 0}),
+        json!({"axis": 1, "reverse": true}),
+        json!({"axis": 0, "reverse": false}),
+        json!({"k": 1}),
+        json!({"k": 3}),
+        json!({"equal_nan": true, "rtol": 1e-5, "atol": 1e-8}),
         json!({"contract_a": [], "batch_a": [0], "contract_b": [], "batch_b": [0]}),
         json!({"window": [2], "padding": [[0, 1]], "strides": [1], "window_dilations": [1]}),
         json!({"window": [1, 2], "padding": [[1, 0], [-1, 2]], "strides": [2, 1], "window_dilations": [1, 2]}),
@@ -89,16 +103,19 @@ fn try_all(op: &Op, stream: &Stream) {
 
 fn try_with(op: &Op, inputs: &[&Tensor], out: &TensorType, stream: &Stream) {
     let types: Vec<_> = inputs.iter().map(|input| input.tensor_type()).collect();
-    let inferred = infer(op, &types).ok();
-    for out in inferred.iter().chain([out]) {
-        let result = Tensor::apply(stream, op, Some(out), inputs);
-        if let Ok(tensor) = result.and_then(|tensor| tensor.readable()) {
-            assert_eq!(tensor.tensor_type(), *out, "{op:?}");
-            assert_eq!(
-                tensor.bytes().unwrap().len(),
-                out.bytes(),
-                "{op:?} to {out}"
-            );
+    let inferred = infer_all(op, &types).ok();
+    let inferred = inferred.iter().map(|outs| &outs[..]);
+    for outs in inferred.chain([slice::from_ref(out)]) {
+        let results = Tensor::apply_all(stream, op, Some(outs), inputs);
+        for (tensor, out) in results.into_iter().flatten().zip(outs) {
+            if let Ok(tensor) = tensor.readable() {
+                assert_eq!(tensor.tensor_type(), *out, "{op:?}");
+                assert_eq!(
+                    tensor.bytes().unwrap().len(),
+                    out.bytes(),
+                    "{op:?} to {out}"
+                );
+            }
         }
     }
 }
