@@ -280,6 +280,14 @@ pub enum Op {
         strides: Vec<usize>,
         window_dilations: Vec<usize>,
     },
+    /// With a function and further inputs as [`Self::Reduce`]; the accumulator is the padding too.
+    WindowReduce {
+        window: Vec<usize>,
+        padding: Vec<(i64, i64)>,
+        strides: Vec<usize>,
+        window_dilations: Vec<usize>,
+        fun: Program,
+    },
     /// Tensor, source, initial value.
     WindowScatterMax {
         window: Vec<usize>,
@@ -369,7 +377,8 @@ impl Op {
             | Self::Stack { .. }
             | Self::DynamicSlice { .. }
             | Self::DynamicPutSlice
-            | Self::Reduce { .. } => None,
+            | Self::Reduce { .. }
+            | Self::WindowReduce { .. } => None,
             Self::Constant { .. } | Self::Iota { .. } | Self::Eye => Some(0),
             Self::Select
             | Self::Clip

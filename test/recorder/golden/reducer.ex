@@ -9,12 +9,31 @@ defmodule Emily.Golden.Reducer do
 
   @axes [nil, [0], [1], [2, 0], [0, 1, 2]]
 
+  # Window, padding, strides, dilations.
+  @windows [
+    {{2, 3}, [{0, 0}, {0, 0}], [1, 1], [1, 1]},
+    {{2, 2}, [{1, 0}, {-1, 2}], [2, 1], [1, 2]},
+    {{4, 5}, [{1, 0}, {0, 0}], [1, 3], [1, 1]}
+  ]
+
   def cases do
-    for type <- Case.types(),
-        {fun, index} <- Enum.with_index(functions(type)),
-        {input, axes, keep} <- inputs(type, index),
-        one <- reduce(input, 1, axes, keep, fun),
-        do: one
+    whole =
+      for type <- Case.types(),
+          {fun, index} <- Enum.with_index(functions(type)),
+          {input, axes, keep} <- inputs(type, index),
+          one <- reduce(input, 1, axes, keep, fun),
+          do: one
+
+    windows =
+      for type <- Case.types(),
+          box = whole(type, {4, 5}),
+          fun <- functions(type),
+          form <- @windows,
+          input <- [box, View.transposed(box)],
+          one <- window_reduce(input, 1, form, fun),
+          do: one
+
+    whole ++ windows
   end
 
   defp functions(type) do
@@ -74,6 +93,27 @@ defmodule Emily.Golden.Reducer do
     opts = if axes, do: [axes: axes, keep_axes: keep], else: [keep_axes: keep]
     acc = Nx.tensor(acc, type: type)
     Case.record(op, [input, acc], &Nx.reduce(&1, &2, opts, fun), infer: false)
+  end
+
+  defp window_reduce(input, acc, {window, padding, strides, dilations}, fun) do
+    input = View.new(input)
+    type = input.tensor.type
+    {:ok, program} = Reducer.trace(fun, type)
+
+    op = %{
+      window_reduce: %{
+        window: Tuple.to_list(window),
+        padding: Enum.map(padding, &Tuple.to_list/1),
+        strides: strides,
+        window_dilations: dilations,
+        fun: fields(program)
+      }
+    }
+
+    opts = [padding: padding, strides: strides, window_dilations: dilations]
+    acc = Nx.tensor(acc, type: type)
+    fun = &Nx.window_reduce(&1, &2, window, opts, fun)
+    Case.record(op, [input, acc], fun, infer: false)
   end
 
   @doc "A program as the native core reads it from a file."

@@ -9,7 +9,7 @@ use smallvec::{SmallVec, smallvec};
 use crate::{
     Error, Op, Result, Shape, TensorType, Type,
     error::list,
-    lower::{axes, compare::check_bounds, movement::check_slice},
+    lower::{axes, compare::check_bounds, movement::check_slice, windows::Windows},
 };
 use shapes::{broadcast, common, contracted, extreme, joined, reduced, selected, sliced, stacked};
 
@@ -180,6 +180,9 @@ pub fn infer(op: &Op, inputs: &[TensorType]) -> Result<TensorType> {
             | Op::WindowMin { .. },
             [x],
         ) => sliding::aggregated(op, x)?,
+        (Op::WindowReduce { fun, .. }, [x, ..]) => {
+            (fun.output_type().ty, Windows::of(op, &x.shape)?.counts())
+        }
         (Op::WindowScatterMax { .. } | Op::WindowScatterMin { .. }, [x, source, init]) => {
             sliding::scattered(op, x, source, init)?
         }

@@ -188,6 +188,9 @@ fn family(op: &Op, out: &TensorType, inputs: &[&Array], stream: &Stream) -> Resu
         (Op::Reduce { axes, fun, .. }, [_, ..]) => {
             reducer::reduce(fun, axes.as_deref(), inputs, stream, out)
         }
+        (Op::WindowReduce { fun, .. }, [_, ..]) => {
+            reducer::window_reduce(op, fun, inputs, stream, out)
+        }
         (
             Op::Argmax {
                 axis, tie_break, ..

@@ -5,8 +5,8 @@
 //! order of the elements is kept; each call gets the later ones first, as `Nx.BinaryBackend` passes
 //! the element before the accumulator.
 
-use super::{axes, cast::cast};
-use crate::{Array, Error, Program, Result, Stream, TensorType, mlx::Mlx};
+use super::{axes, cast::cast, windows::Windows};
+use crate::{Array, Error, Op, Program, Result, Stream, TensorType, mlx::Mlx};
 
 /// `inputs` are the tensor, the accumulator, and whatever else the function uses.
 pub(super) fn reduce(
@@ -26,18 +26,22 @@ pub(super) fn reduce(
     fold.finished(&result)
 }
 
-/// `windows` has the axes of the result, then those of a window.
+/// Each window of the tensor, with the accumulator around it.
 pub(super) fn window_reduce(
+    op: &Op,
     program: &Program,
-    windows: &Array,
     inputs: &[&Array],
     stream: &Stream,
     out: &TensorType,
 ) -> Result<Array> {
     let fold = Fold::new(program, inputs, stream, out)?;
-    let (rank, all) = (out.shape.rank(), windows.shape().rank());
+    let windows = Windows::of(op, &inputs[0].shape())?;
+    windows.check_memory(out.ty)?;
+    let x = cast(fold.mlx(), inputs[0], out.ty)?;
+    let view = windows.view(fold.mlx(), &windows.pad(fold.mlx(), &x, &fold.acc)?)?;
+    let (rank, all) = (x.shape().rank(), view.shape().rank());
     let (kept, reduced): (Vec<_>, Vec<_>) = (0..all).partition(|&axis| axis < rank);
-    let result = fold.rows(&fold.flattened(windows, &reduced, &kept)?)?;
+    let result = fold.rows(&fold.flattened(&view, &reduced, &kept)?)?;
     fold.finished(&result)
 }
 

@@ -6,10 +6,7 @@ use super::{
     window::{bounds, check_ordered, greatest, least},
     windows::Windows,
 };
-use crate::{
-    Array, Device, Error, Op, Result, Shape, Stream, TensorType, Type,
-    mlx::{Mlx, memory_limit, too_large},
-};
+use crate::{Array, Device, Error, Op, Result, Shape, Stream, Type, mlx::Mlx};
 
 /// The extreme of each window.
 type Extreme = fn(Mlx, &Array, &Windows) -> Result<Array>;
@@ -102,17 +99,15 @@ fn chosen(mlx: Mlx, op: &Op, x: &Array, windows: &Windows) -> Result<Array> {
     let best = extreme(mlx, &numbers, windows)?;
 
     let indices = indices(mlx, x)?;
-    let all = TensorType {
-        ty: indices.ty(),
-        ..windows.all(x)?
-    };
-    if all.bytes() > memory_limit() {
-        return Err(too_large(&all));
-    }
+    windows.check_memory(indices.ty())?;
     let rank = windows.0.len();
     let one_each = [windows.counts(), vec![1; rank]].concat();
     let hit = mlx.equal(&windows.view(mlx, x)?, &mlx.reshape(&best, &one_each)?)?;
-    let places = mlx.select(&hit, &windows.view(mlx, &indices)?, &mlx.scalar(0, all.ty)?)?;
+    let places = mlx.select(
+        &hit,
+        &windows.view(mlx, &indices)?,
+        &mlx.scalar(0, indices.ty())?,
+    )?;
     let axes: Vec<i32> = (rank as i32..2 * rank as i32).collect();
     let last = if axes.is_empty() {
         places

@@ -1,7 +1,10 @@
 //! Where windows lie on a tensor, and the views of it that show them.
 
 use super::padding::{Edges, padded};
-use crate::{Array, Error, Op, Result, Shape, TensorType, mlx::Mlx};
+use crate::{
+    Array, Error, Op, Result, Shape, TensorType, Type,
+    mlx::{Mlx, memory_limit, too_large},
+};
 
 /// The options of Nx's window operations.
 #[derive(Clone, Copy)]
@@ -39,6 +42,13 @@ impl<'a> Options<'a> {
                 padding,
                 strides,
                 window_dilations,
+            }
+            | Op::WindowReduce {
+                window,
+                padding,
+                strides,
+                window_dilations,
+                ..
             } => Ok(Self {
                 window,
                 padding,
@@ -214,14 +224,18 @@ impl Windows {
         mlx.as_strided(&mlx.contiguous(x)?, &dims, &strides)
     }
 
-    /// The type of [`Self::view`] with all elements stored.
-    pub(super) fn all(&self, x: &Array) -> Result<TensorType> {
+    /// That [`Self::view`] fits memory with all its elements stored, as elements of `ty`.
+    pub(super) fn check_memory(&self, ty: Type) -> Result<()> {
         let dims = [self.counts(), self.sizes()].concat();
         let dims: Vec<i64> = dims.into_iter().map(i64::from).collect();
-        Ok(TensorType {
-            ty: x.ty(),
+        let all = TensorType {
+            ty,
             shape: Shape::new(&dims)?,
-        })
+        };
+        if all.bytes() > memory_limit() {
+            return Err(too_large(&all));
+        }
+        Ok(())
     }
 
     /// The first element of each window of `x`, which has its edges already.

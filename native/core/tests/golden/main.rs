@@ -51,7 +51,8 @@ operations! {
 
     dot sort argsort top_k
 
-    window_sum window_product window_max window_min window_scatter_max window_scatter_min
+    window_sum window_product window_max window_min window_reduce window_scatter_max
+    window_scatter_min
 
     conv fft ifft fft2 ifft2 rfft irfft
 }
