@@ -14,10 +14,17 @@ use crate::{
 /// Failures that are told in full; the others are counted.
 const TOLD: usize = 12;
 
-/// Replays all cases of the operation, and panics with all that failed.
+/// Replays all cases of the operation on each device of this machine, and panics with all that failed.
 pub fn operation(name: &str) {
     install_error_handler();
-    let stream = Stream::new(Device::Cpu).unwrap();
+    let devices = Device::available();
+    let told: String = devices.iter().map(|&device| on(device, name)).collect();
+    assert!(told.is_empty(), "{told}");
+}
+
+/// What failed on a device, as text.
+fn on(device: Device, name: &str) -> String {
+    let stream = Stream::new(device).unwrap();
     let cases = read(name);
     let count = cases.len();
     let (sender, receiver) = channel();
@@ -31,16 +38,14 @@ pub fn operation(name: &str) {
     };
     stream.submit(job).unwrap();
     let failures = receiver.recv().expect("the replay panicked");
-    let told = failures
-        .iter()
-        .take(TOLD)
-        .map(String::as_str)
-        .collect::<String>();
-    assert!(
-        failures.is_empty(),
-        "{} of {count} cases of {name} failed\n{told}",
+    if failures.is_empty() {
+        return String::new();
+    }
+    let told: String = failures.iter().take(TOLD).map(String::as_str).collect();
+    format!(
+        "{} of {count} cases of {name} failed on {device}\n{told}",
         failures.len()
-    );
+    )
 }
 
 /// What is wrong with a case, if anything is.
