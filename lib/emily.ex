@@ -152,10 +152,11 @@ defmodule Emily do
   | `:conv` | `padding` (pairs), `strides`, `input_dilation`, `kernel_dilation`: an entry a spatial axis; `feature_group_size`, `batch_group_size`, `input_permutation`, `kernel_permutation`, `output_permutation` |
   | `:fft`, `:ifft`, `:rfft`, `:irfft` | `axis`, `length`, `eps` |
   | `:fft2`, `:ifft2` | `axes`, `lengths`, `eps` |
+  | `:triangular_solve` | `lower`, `left_side`, `transform_a` (`:none`, `:transpose` or `:conjugate`) |
+  | `:qr` | `mode` (`:reduced` or `:complete`) |
+  | `:svd` | `full_matrices` |
 
-  `axes`, `axis`, `keep_axes`, `keep_axis`, `tie_break`, `direction`, `batch_a`, `batch_b`, `reverse`,
-  `k`, `equal_nan`, `rtol`, `atol`, `feature_group_size`, `batch_group_size` and `eps` have Nx's
-  defaults where Nx has one.
+  Attributes have Nx's defaults where Nx has one.
 
   Raises `ArgumentError` if the operation is unknown or its inputs or attributes do not fit.
 
@@ -235,7 +236,10 @@ defmodule Emily do
     rfft: @transform,
     irfft: @transform,
     fft2: @transform,
-    ifft2: @transform
+    ifft2: @transform,
+    triangular_solve: [lower: true, left_side: true, transform_a: :none],
+    qr: [mode: :reduced],
+    svd: [full_matrices: true]
   }
 
   defp operation(name, attributes) do

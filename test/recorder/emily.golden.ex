@@ -35,7 +35,9 @@ defmodule Mix.Tasks.Emily.Golden do
     Golden.Parts,
     Golden.Indexing,
     Golden.Cumulative,
-    Golden.Closeness
+    Golden.Closeness,
+    Golden.Matrices,
+    Golden.Spectra
   ]
 
   @impl true

@@ -30,7 +30,7 @@ pub use infer::{Outputs, infer, infer_all};
 pub use memory::{Memory, clear_cache, memory, reset_peak_memory};
 pub use mlx::mlx_version;
 pub use number::{NonFinite, Number};
-pub use op::{Direction, Op, TieBreak};
+pub use op::{Direction, Op, QrMode, TieBreak, TransformA};
 pub use pointer::tensor_at;
 pub use program::{Instruction, Program};
 pub use stream::{Device, Stream};

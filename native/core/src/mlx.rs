@@ -1,6 +1,7 @@
 //! MLX's functions on one stream, under MLX's names; nothing outside `lower` and `eval` calls them.
 
 mod indexing;
+mod linalg;
 mod window;
 
 pub(crate) use window::Sliding;

@@ -345,6 +345,29 @@ pub enum Op {
         length: usize,
         eps: f64,
     },
+
+    // Matrices in the last two axes
+    /// Solves `a x = b`, or `x a = b` where `a` is not on the left side.
+    TriangularSolve {
+        lower: bool,
+        left_side: bool,
+        transform_a: TransformA,
+    },
+    Solve,
+    Cholesky,
+    Determinant,
+    /// Q, R.
+    Qr {
+        mode: QrMode,
+    },
+    /// Eigenvalues, eigenvectors.
+    Eigh,
+    /// U, singular values, V transposed.
+    Svd {
+        full_matrices: bool,
+    },
+    /// P, L, U.
+    Lu,
 }
 
 /// Which of several equal extremes counts.
@@ -367,6 +390,30 @@ pub enum Direction {
     Asc,
     /// From the greatest to the least.
     Desc,
+}
+
+/// What becomes of a matrix before a system with it is solved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "rustler", derive(rustler::NifUnitEnum))]
+#[serde(rename_all = "snake_case")]
+pub enum TransformA {
+    /// Nothing.
+    None,
+    /// It is transposed, and not conjugated.
+    Transpose,
+    /// It is conjugated, and not transposed.
+    Conjugate,
+}
+
+/// How much of a QR factorization is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "rustler", derive(rustler::NifUnitEnum))]
+#[serde(rename_all = "snake_case")]
+pub enum QrMode {
+    /// As many columns of Q and rows of R as the matrix has of what it has less.
+    Reduced,
+    /// A square Q.
+    Complete,
 }
 
 impl Op {
@@ -393,7 +440,9 @@ impl Op {
             | Self::Gather { .. }
             | Self::Take { .. }
             | Self::TakeAlongAxis { .. }
-            | Self::AllClose { .. } => Some(2),
+            | Self::AllClose { .. }
+            | Self::TriangularSolve { .. }
+            | Self::Solve => Some(2),
             Self::Add
             | Self::Subtract
             | Self::Multiply
@@ -500,7 +549,8 @@ impl Op {
     /// How many tensors it gives.
     pub const fn outputs(&self) -> usize {
         match self {
-            Self::TopK { .. } => 2,
+            Self::TopK { .. } | Self::Qr { .. } | Self::Eigh => 2,
+            Self::Svd { .. } | Self::Lu => 3,
             _ => 1,
         }
     }

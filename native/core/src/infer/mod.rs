@@ -1,6 +1,7 @@
 //! The type and shape of a result, as Nx infers them, for callers that do not know them already.
 
 pub(crate) mod indexed;
+pub(crate) mod linalg;
 mod shapes;
 mod sliding;
 
@@ -22,6 +23,10 @@ pub type Outputs = SmallVec<[TensorType; 1]>;
 ///
 /// As [`infer`].
 pub fn infer_all(op: &Op, inputs: &[TensorType]) -> Result<Outputs> {
+    check_count(op, inputs)?;
+    if let Some(outputs) = linalg::outputs(op, inputs)? {
+        return Ok(outputs);
+    }
     match (op, inputs) {
         (Op::TopK { k }, [x]) => {
             let shape = shape(indexed::top_k(&x.shape, *k)?)?;
@@ -38,6 +43,19 @@ pub fn infer_all(op: &Op, inputs: &[TensorType]) -> Result<Outputs> {
     }
 }
 
+fn check_count(op: &Op, inputs: &[TensorType]) -> Result<()> {
+    let expected = match op.arity() {
+        Some(arity) if arity != inputs.len() => arity.to_string(),
+        None if inputs.is_empty() => "at least 1".to_owned(),
+        _ => return Ok(()),
+    };
+    Err(Error::argument(format!(
+        "expected {} to take {expected} inputs, got: {}",
+        op.name(),
+        inputs.len()
+    )))
+}
+
 /// The type and shape of `op`'s only result on tensors of these types and shapes.
 ///
 /// # Errors
@@ -45,17 +63,15 @@ pub fn infer_all(op: &Op, inputs: &[TensorType]) -> Result<Outputs> {
 /// If the inputs or attributes do not fit, or if the result's shape is the caller's to choose, as
 /// for `Reshape`.
 pub fn infer(op: &Op, inputs: &[TensorType]) -> Result<TensorType> {
-    if op.arity().is_some_and(|arity| arity != inputs.len())
-        || (op.arity().is_none() && inputs.is_empty())
-    {
-        let expected = op
-            .arity()
-            .map_or_else(|| "at least 1".to_owned(), |arity| arity.to_string());
-        return Err(Error::argument(format!(
-            "expected {} to take {expected} inputs, got: {}",
-            op.name(),
-            inputs.len()
-        )));
+    check_count(op, inputs)?;
+    if let Some(outputs) = linalg::outputs(op, inputs)? {
+        return match &outputs[..] {
+            [output] => Ok(output.clone()),
+            _ => Err(Error::argument(format!(
+                "expected an operation with one output, got: {}",
+                op.name()
+            ))),
+        };
     }
     if let Some((ty, dims)) = indexed::result(op, inputs)? {
         let shape = shape(dims)?;

@@ -18,6 +18,7 @@ pub(crate) mod fft;
 mod gather;
 mod indexing;
 mod indices;
+mod linalg;
 pub(crate) mod movement;
 mod operand;
 mod order;
@@ -146,6 +147,9 @@ fn families(
     }
     if let (Op::TopK { k }, [x]) = (op, operands) {
         return order::top_k(stream.mlx(), x.array, *k, outs);
+    }
+    if let Some(arrays) = linalg::family(op, outs, operands, stream, checks)? {
+        return Ok(arrays);
     }
     let inputs: SmallVec<[&Array; 4]> = operands.iter().map(|operand| operand.array).collect();
     Ok(smallvec![family(op, &outs[0], &inputs, stream)?])

@@ -1,6 +1,6 @@
 //! What an operation is given.
 
-use crate::{Array, TensorType, Type};
+use crate::{Array, Kind, TensorType, Type};
 
 /// An input of an operation.
 #[derive(Clone, Copy)]
@@ -53,5 +53,24 @@ impl Operand<'_> {
             U8 as u8, U16 as u16, U32 as u32, U64 as u64, S8 as i8, S16 as i16, S32 as i32,
             S64 as i64
         )
+    }
+
+    /// Which elements of a small tensor are zero, in row-major order, if they can be read without
+    /// waiting.
+    pub(super) fn ready_zeros(&self) -> Option<Vec<bool>> {
+        let (ty, size) = (self.array.ty(), self.array.shape().size());
+        if !self.ready || size == 0 || size > MOST_ELEMENTS || !self.array.is_row_contiguous() {
+            return None;
+        }
+        // SAFETY: the array is computed and row-major, so the bytes of its elements lie at its address.
+        let bytes = unsafe { std::slice::from_raw_parts(self.array.data(), size * ty.bytes()) };
+        let parts = if ty.kind() == Kind::Complex { 2 } else { 1 };
+        let part = |bytes: &[u8]| {
+            let sign = if ty.is_inexact() { 0x7f } else { 0xff };
+            let (rest, most) = bytes.split_at(bytes.len() - 1);
+            rest.iter().all(|&byte| byte == 0) && most.iter().all(|&byte| byte & sign == 0)
+        };
+        let zero = |bytes: &[u8]| bytes.chunks_exact(ty.bytes() / parts).all(part);
+        Some(bytes.chunks_exact(ty.bytes()).map(zero).collect())
     }
 }

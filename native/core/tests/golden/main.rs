@@ -55,6 +55,8 @@ operations! {
     window_scatter_min
 
     conv fft ifft fft2 ifft2 rfft irfft
+
+    triangular_solve solve cholesky determinant qr eigh svd lu
 }
 
 #[test]

@@ -27,6 +27,13 @@ pub fn tolerance(op: &Op, ty: Type) -> Tolerance {
         _ => (0.0, 0.0),
     };
     let least = least_normal * unit;
+    if let Some((relative, absolute)) = of_matrices(op, unit) {
+        return Tolerance {
+            relative,
+            absolute,
+            signed_zero: false,
+        };
+    }
     let units = match ty {
         _ if moves(op) => 0.0,
         // Computed in f32 and rounded once; see above for the other unit of bf16.
@@ -40,6 +47,25 @@ pub fn tolerance(op: &Op, ty: Type) -> Tolerance {
         absolute: units * least + flushed + near_zero(op, unit.min(2_f64.powi(-23))),
         signed_zero: signed_zero(op),
     }
+}
+
+/// What may differ of results that Nx rounds after each of many steps: as a fraction, and at least.
+/// Numbers are up to a few dozen.
+fn of_matrices(op: &Op, unit: f64) -> Option<(f64, f64)> {
+    let allowed = match op {
+        Op::TriangularSolve { .. } | Op::Solve | Op::Determinant | Op::Lu => 16.0 * unit,
+        // Nx adds 1.0e-10 to what it divides by.
+        Op::Cholesky => (16.0 * unit).max(1e-9),
+        // More rows are recorded of f32, whose errors add up in Nx.
+        Op::Qr { .. } if unit > 2_f64.powi(-23) => 16.0 * unit,
+        Op::Qr { .. } => 256.0 * unit,
+        // Nx stops its iterations at 1.0e-4, and takes them in f16, which holds no more of the squares
+        // that they are made of than bf16 does.
+        Op::Eigh | Op::Svd { .. } if unit > 1e-4 => 0.125,
+        Op::Eigh | Op::Svd { .. } => 1e-3,
+        _ => return None,
+    };
+    Some((allowed, allowed))
 }
 
 /// Operations whose results are elements of their inputs.
