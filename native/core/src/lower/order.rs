@@ -3,7 +3,7 @@
 use smallvec::smallvec;
 
 use super::{Arrays, axes};
-use crate::{Array, Direction, Result, TensorType, Type, infer::indexed, mlx::Mlx};
+use crate::{Array, Direction, Error, Kind, Result, TensorType, Type, infer::indexed, mlx::Mlx};
 
 pub(super) fn sort(mlx: Mlx, x: &Array, axis: usize, direction: Direction) -> Result<Array> {
     let shape = x.shape();
@@ -46,6 +46,12 @@ pub(super) fn argsort(
 
 /// The greatest elements along the last axis and their indices; of equal ones the first come first.
 pub(super) fn top_k(mlx: Mlx, x: &Array, k: usize, outs: &[TensorType]) -> Result<Arrays> {
+    if x.ty().kind() == Kind::Complex {
+        return Err(Error::argument(format!(
+            "expected top_k of real numbers, got: {}",
+            x.tensor_type()
+        )));
+    }
     let shape = x.shape();
     let dims = indexed::top_k(&shape, k)?;
     let axis = shape.rank() - 1;

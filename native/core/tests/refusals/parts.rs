@@ -193,6 +193,12 @@ fn of_types_that_an_operation_does_not_take() {
         error.to_string(),
         "expected cumulative_min of real numbers, got: c64[2]"
     );
+    let outs = [ty(Type::C64, &[1]), ty(Type::S32, &[1])];
+    let error = Tensor::apply_all(&stream, &Op::TopK { k: 1 }, Some(&outs), &[&x]);
+    assert_eq!(
+        error.map(|_| ()).unwrap_err().to_string(),
+        "expected top_k of real numbers, got: c64[2]"
+    );
     for out in [ty(Type::F64, &[2]), ty(Type::U8, &[2])] {
         let error = run(&Op::Bitcast, &out, &[&x], &stream).unwrap_err();
         let expected = format!(
