@@ -250,7 +250,7 @@ defmodule Emily.Backend do
 
       {:error, reason} ->
         if Function.info(fun, :module) == {:module, Nx.Defn.Evaluator},
-          do: Fallback.run({name, "its function does #{reason}"}, inputs, ways[:fallback]),
+          do: Fallback.run({name, "of its function: #{reason}"}, inputs, ways[:fallback]),
           else: ways[:fold].(fun)
     end
   end

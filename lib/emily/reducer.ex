@@ -7,6 +7,7 @@ defmodule Emily.Reducer do
   """
 
   alias Emily.Operation
+  alias Emily.Reducer.Tracer
   alias Nx.Defn.Expr
   alias Nx.Tensor, as: T
 
@@ -30,7 +31,7 @@ defmodule Emily.Reducer do
   """
   @spec trace(fun() | T.t(), Nx.Type.t()) :: {:ok, program()} | {:error, String.t()}
   def trace(fun, type) do
-    body = if is_function(fun), do: expression(fun, type), else: body(fun)
+    body = if is_function(fun), do: noted(fun, type), else: body(fun)
     {output, trace} = value(body, %{known: %{}, instructions: [], next: 2})
     scalar = {type, []}
 
@@ -40,28 +41,23 @@ defmodule Emily.Reducer do
     {:untraceable, reason} -> {:error, reason}
   end
 
-  # The function runs here once. What it raises with expressions for arguments it may well not raise
-  # with tensors, so the caller decides what to make of it.
-  defp expression(fun, type) do
-    scalar = %T{type: type, shape: {}, names: []}
-    context = {:reduce, make_ref()}
-    result = fun.(Expr.parameter(scalar, context, 0), Expr.parameter(scalar, context, 1))
-
-    case Nx.to_tensor(result) do
-      %T{data: %Expr{}} = expression -> expression
-      %T{data: %Nx.BinaryBackend{}, shape: {}} = constant -> number(constant)
-      %T{data: %backend{}} -> throw({:untraceable, "a tensor of #{inspect(backend)}"})
-    end
+  # The function runs here once. What it raises without values it may well not raise with them, so the
+  # caller decides what to make of it.
+  defp noted(fun, type) do
+    Nx.with_default_backend(Nx.BinaryBackend, fn ->
+      Nx.to_tensor(fun.(Tracer.parameter(type, 0), Tracer.parameter(type, 1)))
+    end)
   rescue
     error -> throw({:untraceable, Exception.message(error)})
   end
 
-  defp number(constant), do: Expr.constant(constant, Nx.to_number(constant), [])
-
   defp body(%T{data: %Expr{op: :fun, args: [_parameters, body, _mfa]}}), do: body
 
-  # The number of an expression's value, after the instructions that it takes.
-  defp value(%T{vectorized_axes: [], shape: {}, data: %Expr{id: id} = node} = tensor, trace) do
+  # The number of a node's value, after the instructions that it takes.
+  defp value(%T{vectorized_axes: [], shape: {}, data: %Nx.BinaryBackend{}} = tensor, trace),
+    do: constant(Nx.to_number(tensor), tensor.type, trace)
+
+  defp value(%T{vectorized_axes: [], shape: {}, data: %{id: id} = node} = tensor, trace) do
     case trace.known do
       %{^id => number} ->
         {number, trace}
@@ -71,6 +67,9 @@ defmodule Emily.Reducer do
         {number, put_in(trace.known[id], number)}
     end
   end
+
+  defp value(%T{shape: {}, data: %backend{}}, _trace),
+    do: throw({:untraceable, "a tensor of #{inspect(backend)}"})
 
   defp value(%T{}, _trace), do: throw({:untraceable, "a tensor that is no scalar"})
   defp value(number, trace) when is_integer(number), do: constant(number, {:s, 32}, trace)
