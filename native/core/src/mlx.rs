@@ -329,6 +329,19 @@ pub(crate) fn too_large(ty: &TensorType) -> Error {
     ))
 }
 
+/// That elements of `ty` with these sizes fit memory, for what is stored on the way to a result.
+pub(crate) fn check_memory(ty: Type, dims: &[i32]) -> Result<()> {
+    let dims: Vec<i64> = dims.iter().copied().map(i64::from).collect();
+    let all = TensorType {
+        ty,
+        shape: Shape::new(&dims)?,
+    };
+    if all.bytes() > memory_limit() {
+        return Err(too_large(&all));
+    }
+    Ok(())
+}
+
 /// The version of the MLX library that is loaded, such as `0.32.2`.
 ///
 /// # Errors

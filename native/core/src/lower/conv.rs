@@ -4,12 +4,12 @@ use super::{
     cast::cast,
     convolution::Convolution,
     dot::{Side, dot},
-    padding::padded,
+    pad::pad,
     windows::row_major,
 };
 use crate::{
     Array, Device, Error, Op, Result, Shape, TensorType, Type,
-    mlx::{Mlx, Sliding, memory_limit, too_large},
+    mlx::{Mlx, Sliding, check_memory},
 };
 
 pub(super) fn conv(mlx: Mlx, device: Device, op: &Op, x: &Array, kernel: &Array) -> Result<Array> {
@@ -20,7 +20,7 @@ pub(super) fn conv(mlx: Mlx, device: Device, op: &Op, x: &Array, kernel: &Array)
     }
     let grouped = Grouped::new(mlx, device, x, kernel, &convolution)?;
     let result = if grouped.suits_mlx(device) {
-        grouped.native(mlx)?
+        grouped.native(mlx, device)?
     } else {
         grouped.unfolded(mlx, device)?
     };
@@ -93,7 +93,7 @@ impl<'a> Grouped<'a> {
                 .input_dilation
                 .iter()
                 .any(|&dilation| dilation > 1);
-        let known = self.x.ty() == Type::F32 || self.x.ty().is_half();
+        let known = matches!(self.x.ty(), Type::F16 | Type::Bf16 | Type::F32);
         let grouped = self.groups > 1;
         known
             && spatial <= 3
@@ -103,7 +103,7 @@ impl<'a> Grouped<'a> {
             }
     }
 
-    fn native(&self, mlx: Mlx) -> Result<Array> {
+    fn native(&self, mlx: Mlx, device: Device) -> Result<Array> {
         let spatial = self.convolution.along.len() as i32;
         let last: Vec<i32> = [0].into_iter().chain(2..spatial + 2).chain([1]).collect();
         let second: Vec<i32> = [0, spatial + 1].into_iter().chain(1..=spatial).collect();
@@ -128,9 +128,13 @@ impl<'a> Grouped<'a> {
         } else {
             &self.x
         };
+        let dims = self.matrices()?;
+        if device == Device::Cpu {
+            // MLX makes the same matrices, of the same input.
+            check_memory(self.x.ty(), &dims)?;
+            check_memory(self.x.ty(), &self.spread_dims())?;
+        }
         let kernel = mlx.transpose(&self.kernel, &last)?;
-        // On the CPU MLX makes the same matrices, and counts in 32 bits.
-        self.matrices()?;
         let result = mlx.convolve(&mlx.transpose(x, &last)?, &kernel, &sliding)?;
         mlx.transpose(&result, &second)
     }
@@ -140,6 +144,7 @@ impl<'a> Grouped<'a> {
     fn unfolded(&self, mlx: Mlx, device: Device) -> Result<Array> {
         let dims = self.matrices()?;
         let [groups, places, length] = dims;
+        check_memory(self.x.ty(), &dims)?;
         let rows = self.rows(mlx, &self.spread(mlx)?, &dims)?;
         let outputs = self.convolution.sizes[1] / groups;
         let kernel = mlx.reshape(&self.kernel, &[groups, outputs, length])?;
@@ -157,7 +162,7 @@ impl<'a> Grouped<'a> {
     }
 
     /// The groups, the places of the kernel in all of the batch, and the elements of one place in a
-    /// group. As many numbers must fit memory, with f32's size at least.
+    /// group, all of which MLX counts in 32 bits.
     fn matrices(&self) -> Result<[i32; 3]> {
         let along = || self.convolution.along.iter();
         let places = along().try_fold(self.batch(), |all, along| all.checked_mul(along.count));
@@ -170,34 +175,26 @@ impl<'a> Grouped<'a> {
                 self.x.shape().dims()
             )));
         };
-        let dims = [self.groups, places, length];
-        let ty = if self.x.ty().is_half() {
-            Type::F32
-        } else {
-            self.x.ty()
-        };
-        let matrices = TensorType {
-            ty,
-            shape: Shape::new(&dims.map(i64::from))?,
-        };
-        if matrices.bytes() > memory_limit() {
-            return Err(too_large(&matrices));
-        }
-        Ok(dims)
+        Ok([self.groups, places, length])
     }
 
     /// The input with zeros between its elements and around them.
     fn spread(&self, mlx: Mlx) -> Result<Array> {
-        let zero = mlx.scalar(0, self.x.ty())?;
-        let mut x = self.x.clone();
-        for (axis, &dilation) in self.convolution.input_dilation.iter().enumerate() {
-            if dilation > 1 {
-                x = spread_axis(mlx, &x, axis + 2, dilation, &zero)?;
-            }
-        }
-        let spatial = self.convolution.along.iter().map(|along| along.edges);
-        let edges = [(0, 0); 2].into_iter().chain(spatial).collect();
-        padded(mlx, &x, &zero, &edges)
+        let along = self.convolution.along.iter();
+        let spatial = along.zip(&self.convolution.input_dilation);
+        let padding: Vec<_> = [(0, 0, 0); 2]
+            .into_iter()
+            .chain(spatial.map(|(along, dilation)| along.padding(dilation - 1)))
+            .collect();
+        let ty = self.x.ty();
+        pad(mlx, &self.x, &mlx.scalar(0, ty)?, &padding, ty)
+    }
+
+    /// The size of [`Self::spread`].
+    fn spread_dims(&self) -> Vec<i32> {
+        let spatial = self.convolution.along.iter().map(|along| along.padded);
+        let shape = self.x.shape();
+        shape.dims()[..2].iter().copied().chain(spatial).collect()
     }
 
     /// `x`, which has its edges already, as [groups, batch · places, channels · window].
@@ -243,7 +240,8 @@ impl<'a> Grouped<'a> {
     }
 }
 
-/// The result's type; of integers whose sums f32 might not hold exactly, one that does.
+/// The result's type, or f32 for the half types on the CPU, which does not multiply them by itself; of
+/// integers whose sums f32 might not hold exactly, a type that does.
 fn computed_in(device: Device, x: &Array, kernel: &Array) -> Result<Type> {
     let (left, right) = (x.ty(), kernel.ty());
     let ty = result_type(left, right)?;
@@ -254,6 +252,9 @@ fn computed_in(device: Device, x: &Array, kernel: &Array) -> Result<Type> {
             Device::Cpu => Type::F64,
             Device::Gpu => Type::S64,
         });
+    }
+    if ty.is_half() && device == Device::Cpu {
+        return Ok(Type::F32);
     }
     Ok(ty)
 }
@@ -272,21 +273,6 @@ fn batches_as_channels(mlx: Mlx, x: &Array, groups: i32) -> Result<Array> {
         &mlx.transpose(&apart, &order)?,
         &[&[batch, channels], &rest[1..]].concat(),
     )
-}
-
-/// `dilation` - 1 zeros between each two elements of `axis`.
-fn spread_axis(mlx: Mlx, x: &Array, axis: usize, dilation: i32, zero: &Array) -> Result<Array> {
-    let mut dims = x.shape().dims().to_vec();
-    dims.insert(axis + 1, 1);
-    let mut edges = vec![(0, 0); dims.len()];
-    edges[axis + 1].1 = dilation - 1;
-    let apart = padded(mlx, &mlx.reshape(x, &dims)?, zero, &edges)?;
-    dims.remove(axis + 1);
-    dims[axis] *= dilation;
-    let joined = mlx.reshape(&apart, &dims)?;
-    let mut tail = vec![(0, 0); dims.len()];
-    tail[axis].1 = 1 - dilation;
-    padded(mlx, &joined, zero, &tail)
 }
 
 #[cfg(test)]

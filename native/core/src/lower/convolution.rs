@@ -184,7 +184,7 @@ fn check_groups(x: &[i32], k: &[i32], options: Options<'_>) -> Result<(i32, i32)
     }
 }
 
-/// The size of an axis whose elements are moved apart. It is padded to one more gap on the way.
+/// The size of an axis whose elements are moved apart.
 fn dilated(size: i32, dilation: usize) -> Result<i32> {
     if size < 2 && dilation > 0 {
         return Ok(size);

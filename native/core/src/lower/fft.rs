@@ -2,8 +2,11 @@
 
 use std::slice;
 
-use super::{axes, cast::cast, padding::padded};
-use crate::{Array, Error, Kind, Op, Result, Shape, Type, mlx::Mlx};
+use super::{axes, cast::cast, pad::pad};
+use crate::{
+    Array, Error, Kind, Op, Result, Shape, Type,
+    mlx::{Mlx, check_memory},
+};
 
 /// One of MLX's transforms along an axis.
 type Transform = fn(Mlx, &Array, i32, i32) -> Result<Array>;
@@ -71,6 +74,7 @@ pub(super) fn transform(mlx: Mlx, op: &Op, x: &Array) -> Result<Array> {
         } else {
             length
         };
+        check_work(&result.shape(), axis, length)?;
         let fitted = fitted(mlx, &result, axis, given)?;
         result = transform(mlx, &fitted, length as i32, axis as i32)?;
     }
@@ -115,12 +119,23 @@ pub(crate) fn result_dims(op: &Op, shape: &Shape) -> Result<Vec<i32>> {
     Ok(dims)
 }
 
+/// MLX's threads on the CPU end the process where there is no memory for their work: for a length that
+/// is a prime, eight times that of a vector, and of as many vectors as a processor takes at once.
+fn check_work(shape: &Shape, axis: usize, length: usize) -> Result<()> {
+    let others = shape.size() / (shape.dims()[axis] as usize).max(1);
+    let vectors = others.clamp(1, MOST_VECTORS) as i32;
+    check_memory(Type::C64, &[8 * vectors, length as i32])
+}
+
+/// Of f32, in the registers of any processor.
+const MOST_VECTORS: usize = 16;
+
 /// `x` cut, or filled with zeros, to `size` elements on `axis`.
 fn fitted(mlx: Mlx, x: &Array, axis: usize, size: usize) -> Result<Array> {
     let shape = x.shape();
-    let mut edges = vec![(0, 0); shape.rank()];
-    edges[axis].1 = size as i32 - shape.dims()[axis];
-    padded(mlx, x, &mlx.scalar(0, x.ty())?, &edges)
+    let mut padding = vec![(0, 0, 0); shape.rank()];
+    padding[axis].1 = size as i64 - i64::from(shape.dims()[axis]);
+    pad(mlx, x, &mlx.scalar(0, x.ty())?, &padding, x.ty())
 }
 
 /// Parts that are not above `eps` are 0. The two parts of a complex number are neighbours.

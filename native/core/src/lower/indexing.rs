@@ -13,7 +13,7 @@ pub(super) fn indexing(
 ) -> Result<Option<Array>> {
     let (mlx, out) = (stream.mlx(), &outs[0]);
     let array = match (op, operands) {
-        (Op::Pad { padding }, [x, value]) => pad::pad(mlx, x.array, value.array, padding, out),
+        (Op::Pad { padding }, [x, value]) => pad::pad(mlx, x.array, value.array, padding, out.ty),
         (Op::DynamicSlice { lengths, strides }, _) => {
             part::dynamic_slice(mlx, operands, lengths, strides)
         }

@@ -23,7 +23,6 @@ pub(crate) mod movement;
 mod operand;
 mod order;
 mod pad;
-mod padding;
 mod part;
 mod reducer;
 mod reduction;

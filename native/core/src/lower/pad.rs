@@ -1,17 +1,29 @@
 //! `Nx.pad/3`: elements before, after and between, or fewer of them.
 
 use super::cast::cast;
-use crate::{Array, Result, TensorType, infer::indexed, mlx::Mlx};
+use crate::{
+    Array, Result, Type,
+    infer::indexed,
+    mlx::{Mlx, check_memory},
+};
 
+/// What is added before, after and between the elements of each axis.
+pub(super) type Padding = (i64, i64, i64);
+
+/// The result is of type `ty`.
 pub(super) fn pad(
     mlx: Mlx,
     x: &Array,
     value: &Array,
-    padding: &[(i64, i64, i64)],
-    out: &TensorType,
+    padding: &[Padding],
+    ty: Type,
 ) -> Result<Array> {
     let dims = indexed::padded(&x.shape(), &value.shape(), padding)?;
-    let filled = mlx.broadcast_to(&cast(mlx, value, out.ty)?, &dims)?;
+    if padding.iter().all(|&entry| entry == (0, 0, 0)) {
+        return cast(mlx, x, ty);
+    }
+    check_memory(ty, &dims)?;
+    let filled = mlx.broadcast_to(&cast(mlx, value, ty)?, &dims)?;
     let sizes = x.shape();
     let axes = sizes.dims().iter().zip(&dims).zip(padding);
     let kept: Option<Vec<_>> = axes
@@ -21,7 +33,7 @@ pub(super) fn pad(
         return Ok(filled);
     };
     let list = |entry: fn(&Kept) -> i32| -> Vec<i32> { kept.iter().map(entry).collect() };
-    let x = cast(mlx, x, out.ty)?;
+    let x = cast(mlx, x, ty)?;
     let ones = vec![1; dims.len()];
     let part = mlx.slice(&x, &list(|kept| kept.first), &list(Kept::end), &ones)?;
     let (starts, stops) = (list(|kept| kept.start), list(Kept::stop));

@@ -2,7 +2,7 @@
 
 use super::{
     cast::cast,
-    padding::padded,
+    pad::pad,
     window::{bounds, check_ordered, greatest, least},
     windows::Windows,
 };
@@ -43,12 +43,9 @@ pub(super) fn scatter(
     let sums = adding.scatter_add_rows(&nothing, &mlx.reshape(&places, &[count])?, &updates)?;
     let sums = mlx.reshape(&sums, shape.dims())?;
 
-    let outside = windows
-        .edges()
-        .iter()
-        .map(|&(low, high)| (-low, -high))
-        .collect();
-    let sums = padded(mlx, &sums, &zero, &outside)?;
+    let back = windows.padding().into_iter();
+    let back: Vec<_> = back.map(|(low, high, _)| (-low, -high, 0)).collect();
+    let sums = pad(mlx, &sums, &zero, &back, wide)?;
     mlx.convert(&mlx.add(&sums, &cast(mlx, init, wide)?)?, out)
 }
 

@@ -1,9 +1,9 @@
 //! Where windows lie on a tensor, and the views of it that show them.
 
-use super::padding::{Edges, padded};
+use super::pad::{Padding, pad};
 use crate::{
-    Array, Error, Op, Result, Shape, TensorType, Type,
-    mlx::{Mlx, memory_limit, too_large},
+    Array, Error, Op, Result, Shape, Type,
+    mlx::{Mlx, check_memory},
 };
 
 /// The options of Nx's window operations.
@@ -150,6 +150,12 @@ impl Along {
         })
     }
 
+    /// What is added around the axis, with `interior` elements between its own.
+    pub(super) fn padding(&self, interior: i32) -> Padding {
+        let (low, high) = self.edges;
+        (low.into(), high.into(), interior.into())
+    }
+
     /// Where the windows' elements at `offset` stop, given where they start.
     pub(super) const fn stop(&self, start: i32) -> i32 {
         start + (self.count - 1) * self.stride + 1
@@ -200,13 +206,13 @@ impl Windows {
         self.0.iter().map(|along| along.window).collect()
     }
 
-    pub(super) fn edges(&self) -> Edges {
-        self.0.iter().map(|along| along.edges).collect()
+    pub(super) fn padding(&self) -> Vec<Padding> {
+        self.0.iter().map(|along| along.padding(0)).collect()
     }
 
     /// `x` with `value`, a scalar of its type, around it as the options ask.
     pub(crate) fn pad(&self, mlx: Mlx, x: &Array, value: &Array) -> Result<Array> {
-        padded(mlx, x, value, &self.edges())
+        pad(mlx, x, value, &self.padding(), x.ty())
     }
 
     /// All windows of `x`, which has its edges already, as [counts…, sizes…]. Elements are stored
@@ -227,15 +233,7 @@ impl Windows {
     /// That [`Self::view`] fits memory with all its elements stored, as elements of `ty`.
     pub(super) fn check_memory(&self, ty: Type) -> Result<()> {
         let dims = [self.counts(), self.sizes()].concat();
-        let dims: Vec<i64> = dims.into_iter().map(i64::from).collect();
-        let all = TensorType {
-            ty,
-            shape: Shape::new(&dims)?,
-        };
-        if all.bytes() > memory_limit() {
-            return Err(too_large(&all));
-        }
-        Ok(())
+        check_memory(ty, &dims)
     }
 
     /// The first element of each window of `x`, which has its edges already.

@@ -1,4 +1,4 @@
-//! MLX's views, padding, convolutions and Fourier transforms.
+//! MLX's views, convolutions and Fourier transforms.
 
 use mlx_sys as sys;
 
@@ -53,27 +53,6 @@ impl Mlx {
                 strides.as_ptr(),
                 strides.len(),
                 0,
-                self.0,
-            )
-        })
-    }
-
-    /// `x` with `low` and `high` elements of `value` around it, none of them negative, on each axis.
-    pub(crate) fn pad(self, x: &Array, low: &[i32], high: &[i32], value: &Array) -> Result<Array> {
-        let axes: Vec<i32> = (0..low.len() as i32).collect();
-        // SAFETY: the handles are live, and the lists and the text are read before the call returns.
-        Array::from_call(|out| unsafe {
-            sys::mlx_pad(
-                out,
-                x.raw(),
-                axes.as_ptr(),
-                axes.len(),
-                low.as_ptr(),
-                low.len(),
-                high.as_ptr(),
-                high.len(),
-                value.raw(),
-                c"constant".as_ptr(),
                 self.0,
             )
         })
