@@ -98,14 +98,15 @@ fn chosen(mlx: Mlx, op: &Op, x: &Array, windows: &Windows) -> Result<Array> {
     let indices = indices(mlx, x)?;
     windows.check_memory(indices.ty())?;
     let rank = windows.0.len();
-    let one_each = [windows.counts(), vec![1; rank]].concat();
+    let sizes = windows.sizes().len();
+    let one_each = [windows.counts(), vec![1; sizes]].concat();
     let hit = mlx.equal(&windows.view(mlx, x)?, &mlx.reshape(&best, &one_each)?)?;
     let places = mlx.select(
         &hit,
         &windows.view(mlx, &indices)?,
         &mlx.scalar(0, indices.ty())?,
     )?;
-    let axes: Vec<i32> = (rank as i32..2 * rank as i32).collect();
+    let axes: Vec<i32> = (rank..rank + sizes).map(|axis| axis as i32).collect();
     let last = if axes.is_empty() {
         places
     } else {

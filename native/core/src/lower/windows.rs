@@ -201,9 +201,10 @@ impl Windows {
         self.0.iter().map(|along| along.count).collect()
     }
 
-    /// The size of a window along each axis.
-    pub(crate) fn sizes(&self) -> Vec<i32> {
-        self.0.iter().map(|along| along.window).collect()
+    /// The sizes of a window, of the axes where it has more than one element.
+    pub(super) fn sizes(&self) -> Vec<i32> {
+        let sizes = self.0.iter().map(|along| along.window);
+        sizes.filter(|&size| size > 1).collect()
     }
 
     pub(super) fn padding(&self) -> Vec<Padding> {
@@ -220,12 +221,14 @@ impl Windows {
     pub(crate) fn view(&self, mlx: Mlx, x: &Array) -> Result<Array> {
         let dims = [self.counts(), self.sizes()].concat();
         let steps = row_major(&self.0.iter().map(|along| along.padded).collect::<Vec<_>>());
-        let each = |step: fn(&Along) -> i32| {
-            let pairs = self.0.iter().zip(&steps);
-            pairs.map(move |(along, &size)| i64::from(step(along)) * size)
-        };
-        let strides: Vec<i64> = each(|along| along.stride)
-            .chain(each(|along| along.dilation))
+        let axes = || self.0.iter().zip(&steps);
+        let strides: Vec<i64> = axes()
+            .map(|(along, step)| i64::from(along.stride) * step)
+            .chain(
+                axes()
+                    .filter(|(along, _)| along.window > 1)
+                    .map(|(along, step)| i64::from(along.dilation) * step),
+            )
             .collect();
         mlx.as_strided(&mlx.contiguous(x)?, &dims, &strides)
     }
@@ -233,6 +236,8 @@ impl Windows {
     /// That [`Self::view`] fits memory with all its elements stored, as elements of `ty`.
     pub(super) fn check_memory(&self, ty: Type) -> Result<()> {
         let dims = [self.counts(), self.sizes()].concat();
+        // Axes of one element count for nothing but the number of axes that a shape may have.
+        let dims: Vec<i32> = dims.into_iter().filter(|&size| size > 1).collect();
         check_memory(ty, &dims)
     }
 

@@ -344,3 +344,55 @@ fn assert_too_large(result: emily_core::Result<Vec<u8>>) {
         "{error}"
     );
 }
+
+/// Views of windows have twice the axes of the tensor.
+#[test]
+fn as_many_axes_as_a_shape_may_have() {
+    let stream = stream();
+    let mut dims = vec![1; 128];
+    (dims[0], dims[60], dims[127]) = (3, 2, 3);
+    let input = ty(Type::S32, &dims);
+    let x = filled(&stream, 2, &input);
+    let mut window = vec![1; 128];
+    (window[0], window[60], window[127]) = (2, 2, 2);
+    let mut counts = dims.clone();
+    (counts[0], counts[60], counts[127]) = (2, 1, 2);
+    let (padding, strides) = (vec![(0, 0); 128], vec![1; 128]);
+    let places = ty(Type::S32, &counts);
+    let sum = Op::WindowSum {
+        window: window.clone(),
+        padding: padding.clone(),
+        strides: strides.clone(),
+        window_dilations: vec![1; 128],
+    };
+    let sixteen = 16_i32.to_le_bytes().repeat(4);
+    assert_eq!(run(&sum, &places, &[&x], &stream).unwrap(), sixteen);
+    let scatter = Op::WindowScatterMin {
+        window,
+        padding,
+        strides,
+    };
+    let source = filled(&stream, 1, &places);
+    let zero = filled(&stream, 0, &ty(Type::S32, &[]));
+    // Of equal elements the last one counts: of the second half of each of the three axes.
+    let sums = run(&scatter, &input, &[&x, &source, &zero], &stream).unwrap();
+    let sums: Vec<u8> = sums.into_iter().step_by(4).collect();
+    assert_eq!(sums, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 0, 0, 0, 0, 1, 1]);
+
+    let order: Vec<usize> = (0..128).collect();
+    let conv = Op::Conv {
+        padding: vec![(0, 0); 126],
+        strides: vec![1; 126],
+        input_dilation: vec![1; 126],
+        kernel_dilation: vec![1; 126],
+        feature_group_size: 1,
+        batch_group_size: 1,
+        input_permutation: order.clone(),
+        kernel_permutation: order.clone(),
+        output_permutation: order,
+    };
+    let kernel = filled(&stream, 3, &ty(Type::F32, &[1; 128]));
+    let out = ty(Type::F32, &dims);
+    let product = run(&conv, &out, &[&x, &kernel], &stream).unwrap();
+    assert_eq!(product, 6_f32.to_le_bytes().repeat(18));
+}
