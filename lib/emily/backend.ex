@@ -75,17 +75,23 @@ defmodule Emily.Backend do
   ## Reading
 
   @impl true
-  def to_binary(%T{shape: shape, type: type} = tensor, limit) do
-    size = Tuple.product(shape)
+  def to_binary(%T{type: type} = tensor, limit) do
+    size = size(tensor)
     tensor = if limit < size, do: first(tensor, size, limit), else: tensor
     tensor.data.ref |> Emily.to_binary() |> Bits.of_bytes(type)
   end
 
   # Only what is asked for is computed into row-major order and brought over.
   defp first(tensor, size, limit) do
-    flat = reshape(%{tensor | shape: {size}, names: [nil]}, tensor)
-    slice(%{flat | shape: {limit}}, flat, [0], [limit], [1])
+    flat = %{tensor | shape: {size}, names: [nil], vectorized_axes: []}
+    slice(%{flat | shape: {limit}}, reshape(flat, tensor), [0], [limit], [1])
   end
+
+  # Nx keeps vectorized axes apart from the shape, and the native tensor has them all.
+  defp size(%T{shape: shape, vectorized_axes: []}), do: Tuple.product(shape)
+
+  defp size(%T{shape: shape, vectorized_axes: axes}),
+    do: Enum.reduce(axes, Tuple.product(shape), fn {_name, size}, product -> size * product end)
 
   @impl true
   def inspect(%T{data: %B{ref: ref, device: device}} = tensor, options) do
@@ -99,7 +105,7 @@ defmodule Emily.Backend do
   end
 
   defp elements(tensor, %Inspect.Opts{limit: limit} = options) do
-    size = Tuple.product(tensor.shape)
+    size = size(tensor)
     binary = to_binary(tensor, if(limit == :infinity, do: size, else: min(size, limit + 1)))
     Nx.Backend.inspect(tensor, binary, options)
   end
@@ -162,7 +168,7 @@ defmodule Emily.Backend do
     copy
   end
 
-  defp whole(tensor), do: to_binary(tensor, Tuple.product(tensor.shape))
+  defp whole(tensor), do: to_binary(tensor, size(tensor))
 
   @impl true
   def backend_deallocate(%T{data: %B{ref: ref}}), do: Native.deallocate(ref)
@@ -171,7 +177,7 @@ defmodule Emily.Backend do
   def to_pointer(%T{data: %B{ref: ref, device: device}} = tensor, options) do
     case {Keyword.get(options, :mode, :local), device} do
       {:local, :cpu} ->
-        size = div(Tuple.product(tensor.shape) * elem(tensor.type, 1), 8)
+        size = div(size(tensor) * elem(tensor.type, 1), 8)
         %Nx.Pointer{kind: :local, address: Emily.address(ref), data_size: size}
 
       {mode, device} ->

@@ -35,6 +35,12 @@ defmodule Emily.Doctor do
     },
     %Check{id: :devices, title: "MLX", module: Checks.Devices, needs: [:selection, :load]},
     %Check{id: :smoke, title: "Computation", module: Checks.Smoke, needs: [:devices]},
+    %Check{
+      id: :backend,
+      title: "Nx work stays on Emily",
+      module: Checks.Backend,
+      needs: [:smoke]
+    },
     %Check{id: :blas, title: "BLAS", module: Checks.Blas, needs: [:files, :smoke]},
     %Check{id: :fusion, title: "Fusion", module: Checks.Fusion}
   ]

@@ -29,20 +29,21 @@ defmodule Emily.DoctorTest do
     assert Text.render(report) == """
            Emily 0.8.0
 
-             ok       Elixir and OTP      Elixir 1.18.3, OTP 27, NIF 2.17
-             ok       Variant and target  cpu for linux-x86_64: MLX on the CPU, with OpenBLAS
-             ok       Download cache      #{cache.folder}, 21.0 GiB free
-             ok       Installed files     2 files of #{Machine.manifest().version}, as released
-             ok       Signature           signed by the key 79656B796C696D65
-             ok       System versions     glibc 2.41 (needs 2.38), GLIBCXX 3.4.33 (needs 3.4.30), NIF 2.17 (needs 2.17)
-             ok       Shared libraries    2 of 2 found
-             ok       Native library      libemily.so is loaded
-             ok       MLX                 MLX 0.32.2 on cpu
-             ok       Computation         right on cpu
-             ok       BLAS                OpenBLAS, 70.0 GFLOP/s
-             ok       Fusion              off on the CPU: this VM ignores SIGCHLD (g++ (Debian 14.2.0-19) 14.2.0)
+             ok       Elixir and OTP          Elixir 1.18.3, OTP 27, NIF 2.17
+             ok       Variant and target      cpu for linux-x86_64: MLX on the CPU, with OpenBLAS
+             ok       Download cache          #{cache.folder}, 21.0 GiB free
+             ok       Installed files         2 files of #{Machine.manifest().version}, as released
+             ok       Signature               signed by the key 79656B796C696D65
+             ok       System versions         glibc 2.41 (needs 2.38), GLIBCXX 3.4.33 (needs 3.4.30), NIF 2.17 (needs 2.17)
+             ok       Shared libraries        2 of 2 found
+             ok       Native library          libemily.so is loaded
+             ok       MLX                     MLX 0.32.2 on cpu
+             ok       Computation             right on cpu
+             ok       Nx work stays on Emily  2 of 2 operations
+             ok       BLAS                    OpenBLAS, 70.0 GFLOP/s
+             ok       Fusion                  off on the CPU: this VM ignores SIGCHLD (g++ (Debian 14.2.0-19) 14.2.0)
 
-           Emily is ready: 12 ok, 0 errors
+           Emily is ready: 13 ok, 0 errors
            """
   end
 
@@ -56,22 +57,24 @@ defmodule Emily.DoctorTest do
 
   test "what fails keeps from running what needs it, and nothing else", %{tmp_dir: tmp} do
     never = fn -> flunk("a check ran that needed one that failed") end
-    dead = [info: never, matmul_rates: never, smoke: fn _device -> never.() end]
+    dead = [info: never, backend: never, matmul_rates: never, smoke: fn _device -> never.() end]
     all = for check <- Doctor.checks(), do: check.id
 
     cases = [
-      {[elixir: "1.17.0", load: never] ++ dead, :runtime, [:load, :devices, :smoke, :blas]},
+      {[elixir: "1.17.0", load: never] ++ dead, :runtime,
+       [:load, :devices, :smoke, :backend, :blas]},
       {[variant: {:ok, "tpu"}, load: never] ++ dead, :selection,
-       [:files, :signature, :floors, :libraries, :load, :devices, :smoke, :blas]},
+       [:files, :signature, :floors, :libraries, :load, :devices, :smoke, :backend, :blas]},
       {[user_id: -1], :cache, [:signature]},
       {[priv: "/nowhere", load: never] ++ dead, :files,
-       [:floors, :libraries, :load, :devices, :smoke, :blas]},
+       [:floors, :libraries, :load, :devices, :smoke, :backend, :blas]},
       {[host: %{Machine.host() | glibc: "2.36"}, load: never] ++ dead, :floors,
-       [:load, :devices, :smoke, :blas]},
+       [:load, :devices, :smoke, :backend, :blas]},
       {[host: %{Machine.host() | libraries: %{}}, load: never] ++ dead, :libraries,
-       [:load, :devices, :smoke, :blas]},
-      {[load: fn -> {:error, "no"} end] ++ dead, :load, [:devices, :smoke, :blas]},
-      {[smoke: fn :cpu -> {:ok, {1, 2}} end, matmul_rates: never], :smoke, [:blas]}
+       [:load, :devices, :smoke, :backend, :blas]},
+      {[load: fn -> {:error, "no"} end] ++ dead, :load, [:devices, :smoke, :backend, :blas]},
+      {[smoke: fn :cpu -> {:ok, {1, 2}} end, backend: never, matmul_rates: never], :smoke,
+       [:backend, :blas]}
     ]
 
     for {changes, failed, skipped} <- cases do

@@ -35,6 +35,7 @@ defmodule Emily.Doctor.Environment do
     :load,
     :info,
     :smoke,
+    :backend,
     :matmul_rates,
     :mapped_libraries,
     :sigchld,
@@ -53,6 +54,8 @@ defmodule Emily.Doctor.Environment do
     * `load` - loads the native library
     * `info` - asks the native library what it is
     * `smoke` - computes on a device; answers what it should have got and what it got
+    * `backend` - computes one operation of each family with the backend; answers their names, and
+      what went wrong with which
     * `matmul_rates` - operations a nanosecond of a CPU matrix product and an element-wise pass
     * `mapped_libraries` - the paths of the shared libraries in this VM
     * `sigchld` - what this VM does when a program that it started ends
@@ -76,6 +79,7 @@ defmodule Emily.Doctor.Environment do
           load: (-> :ok | {:error, reason()}),
           info: (-> {:ok, map()} | {:error, reason()}),
           smoke: (atom() -> {:ok, {expected :: term(), actual :: term()}} | {:error, reason()}),
+          backend: (-> {:ok, [String.t()], [{String.t(), String.t()}]} | :absent),
           matmul_rates: (-> %{matmul: float(), elementwise: float()}),
           mapped_libraries: (-> [Path.t()]),
           sigchld: (-> :ignored | :default | :unknown),
@@ -106,6 +110,7 @@ defmodule Emily.Doctor.Environment do
       load: &Probe.load/0,
       info: &Probe.info/0,
       smoke: &Probe.smoke/1,
+      backend: &Probe.backend/0,
       matmul_rates: &Probe.matmul_rates/0,
       mapped_libraries: &Vm.mapped_libraries/0,
       sigchld: &Vm.sigchld/0,

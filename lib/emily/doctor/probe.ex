@@ -48,6 +48,17 @@ defmodule Emily.Doctor.Probe do
     error -> {:error, Exception.message(error)}
   end
 
+  # Not in the bare build, so that it is no part of the doctor.
+  @checkup Emily.Backend.Checkup
+
+  @doc """
+  Asks the backend to compute one operation of each family. Answers their names, and what went wrong
+  with which; `:absent` where this build has no backend.
+  """
+  @spec backend() ::
+          {:ok, [String.t()], [{name :: String.t(), problem :: String.t()}]} | :absent
+  def backend, do: if(Code.ensure_loaded?(@checkup), do: @checkup.run(), else: :absent)
+
   # Large enough that the hop to the stream's thread does not count, small enough that a
   # reference BLAS takes a fraction of a second for all rounds.
   @side 384

@@ -47,7 +47,7 @@ defmodule Mix.Tasks.Emily.Doctor do
     * `counts` - how many checks ended with each status
     * `checks` - every check, in the order in which they ran:
       * `id` - its name, for programs: `runtime`, `selection`, `cache`, `files`, `signature`,
-        `floors`, `libraries`, `load`, `devices`, `smoke`, `blas`, `fusion`
+        `floors`, `libraries`, `load`, `devices`, `smoke`, `backend`, `blas`, `fusion`
       * `title`, `message` - what the text shows
       * `status` - `ok`, `warning`, `error` or `skipped`
       * `details` - facts about what was found, often none

@@ -38,6 +38,7 @@ defmodule Emily.Doctor.Machine do
         load: fn -> :ok end,
         info: fn -> {:ok, %{mlx: "0.32.2", devices: [:cpu]}} end,
         smoke: fn :cpu -> {:ok, {[54.0], [54.0]}} end,
+        backend: fn -> {:ok, ["order", "windows"], []} end,
         matmul_rates: fn -> %{matmul: 70.0, elementwise: 3.5} end,
         mapped_libraries: fn -> ["/lib/libc.so.6", "/app/priv/libopenblas.so.0"] end,
         sigchld: fn -> :ignored end,

@@ -39,14 +39,11 @@ fn all_well(document: &str) -> Result<()> {
     let read: Document = serde_json::from_str(document).with_context(|| {
         format!("expected a JSON document from mix emily.doctor --json, got: {document:?}")
     })?;
-    let mut rows = read
-        .checks
-        .iter()
-        .filter(|check| check.status != "ok")
-        .peekable();
-    if read.status == "ok" && rows.peek().is_none() {
+    // What fails nothing may still be skipped: the bare build has no backend to ask.
+    if read.status == "ok" {
         return Ok(());
     }
+    let mut rows = read.checks.iter().filter(|check| check.status != "ok");
     let failure = Failure::new(
         format!(
             "expected mix emily.doctor to find all well, got: {}",
@@ -78,9 +75,9 @@ mod tests {
     }
 
     #[test]
-    fn every_row_must_be_ok() {
+    fn no_row_may_fail_or_warn() {
         let fine = ("Runtime", "ok", "OTP 27");
-        all_well(&document("ok", &[fine])).unwrap();
+        all_well(&document("ok", &[fine, ("Backend", "skipped", "no Nx")])).unwrap();
         for (status, rows, facts) in [
             (
                 "warning",
