@@ -38,7 +38,7 @@ defmodule Emily.Operation do
   @order [:tensor, options: [:axis, :direction]]
   @window [:tensor, sizes: :window, options: [:padding, :strides, :window_dilations]]
   @window_scatter [:tensor, :tensor, :tensor, sizes: :window, options: [:padding, :strides]]
-  @fourier [:tensor, options: [:axis, :length]]
+  @fourier [:tensor, options: [:axis, :length, :eps]]
 
   # What each argument is: `:tensor`, or a list of `:tensors`; `attribute: name` as it comes;
   # `sizes: name` a tuple that becomes a list; `options: names` a keyword list of which these are
@@ -147,6 +147,9 @@ defmodule Emily.Operation do
 
         {{:options, keys}, argument} ->
           Enum.map(keys, fn
+            :eps ->
+              {:eps, quote(do: float(unquote(argument)[:eps]))}
+
             {key, default} ->
               {key, quote(do: unquote(argument)[unquote(key)] || unquote(default))}
 
@@ -219,10 +222,10 @@ defmodule Emily.Operation do
   defp of_block(%Block.Take{} = block), do: attributes(:take, block, [:axis])
   defp of_block(%Block.TakeAlongAxis{} = block), do: attributes(:take_along_axis, block, [:axis])
   defp of_block(%Block.TopK{} = block), do: attributes(:top_k, block, [:k])
-  defp of_block(%Block.FFT2{} = block), do: attributes(:fft2, block, [:axes, :lengths])
-  defp of_block(%Block.IFFT2{} = block), do: attributes(:ifft2, block, [:axes, :lengths])
-  defp of_block(%Block.RFFT{} = block), do: attributes(:rfft, block, [:axis, :length])
-  defp of_block(%Block.IRFFT{} = block), do: attributes(:irfft, block, [:axis, :length])
+  defp of_block(%Block.FFT2{} = block), do: attributes(:fft2, block, [:axes, :lengths, :eps])
+  defp of_block(%Block.IFFT2{} = block), do: attributes(:ifft2, block, [:axes, :lengths, :eps])
+  defp of_block(%Block.RFFT{} = block), do: attributes(:rfft, block, [:axis, :length, :eps])
+  defp of_block(%Block.IRFFT{} = block), do: attributes(:irfft, block, [:axis, :length, :eps])
   defp of_block(%LinAlg.Cholesky{}), do: :cholesky
   defp of_block(%LinAlg.Solve{}), do: :solve
   defp of_block(%LinAlg.QR{} = block), do: attributes(:qr, block, [:mode])
@@ -233,7 +236,19 @@ defmodule Emily.Operation do
   defp of_block(_other), do: :unknown
 
   defp cumulative(name, block), do: attributes(name, block, [:axis, :reverse])
-  defp attributes(name, block, keys), do: {name, Map.take(block, keys)}
+
+  # Where the core takes floats, Nx also takes integers.
+  defp attributes(name, block, keys) do
+    {name,
+     Map.new(keys, fn
+       key when key in [:eps, :rtol, :atol] -> {key, float(Map.fetch!(block, key))}
+       key -> {key, Map.fetch!(block, key)}
+     end)}
+  end
+
+  # Nx's own choice of what to clean up after a Fourier transform.
+  defp float(nil), do: 1.0e-10
+  defp float(number), do: number * 1.0
 
   defp within(starts, shape, lengths) do
     [starts, Tuple.to_list(shape), lengths]
