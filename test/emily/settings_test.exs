@@ -41,7 +41,30 @@ defmodule Emily.SettingsTest do
              Settings.load(environment, config)
   end
 
+  test "say what to do when an operation leaves the device" do
+    for {config, expected} <- [
+          {[], :warn},
+          {[fallback: :raise], :raise},
+          {[fallback: :silent], :silent},
+          {[warn_on_fallback: false], :silent},
+          {[warn_on_fallback: true], :warn},
+          {[warn_on_fallback: false, fallback: :raise], :raise}
+        ] do
+      assert Settings.load(%{}, config).fallback == expected
+    end
+  end
+
   test "refuse a configured value of the wrong type" do
+    for {config, message} <- [
+          {[fallback: true], "fallback: to be :silent, :warn or :raise, got: true"},
+          {[warn_on_fallback: 1], "warn_on_fallback: to be true or false, got: 1"},
+          {[add_backend_on_inspect: nil], "add_backend_on_inspect: to be true or false, got: nil"}
+        ] do
+      assert_raise ArgumentError, "expected config :emily, " <> message, fn ->
+        Settings.load(%{}, config)
+      end
+    end
+
     assert_raise ArgumentError,
                  "expected config :emily, variant: to be an atom or a string, got: 12",
                  fn -> Settings.load(%{}, variant: 12) end

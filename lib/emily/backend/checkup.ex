@@ -7,20 +7,23 @@ defmodule Emily.Backend.Checkup do
   alias Emily.Backend
   alias Nx.Tensor, as: T
 
+  @typedoc "A name, what to compute, and its elements."
+  @type operation :: {String.t(), (-> T.t()), [number()]}
+
   @doc """
   The names of the operations, and what went wrong with which.
   """
-  @spec run() :: {:ok, [String.t()], [{String.t(), String.t()}]}
-  def run do
+  @spec run([operation()]) :: {:ok, [String.t()], [{String.t(), String.t()}]}
+  def run(operations \\ operations()) do
     before = Nx.default_backend(Backend)
 
     try do
       problems =
-        for {name, fun, expected} <- operations(),
+        for {name, fun, expected} <- operations,
             problem = problem(fun, expected),
             do: {name, problem}
 
-      {:ok, for({name, _fun, _expected} <- operations(), do: name), problems}
+      {:ok, for({name, _fun, _expected} <- operations, do: name), problems}
     after
       Nx.default_backend(before)
     end
@@ -66,13 +69,8 @@ defmodule Emily.Backend.Checkup do
   # A function's result, and the names of the operations that fell back while it ran.
   defp watched(fun) do
     watch = {__MODULE__, make_ref()}
-    asker = self()
-
-    note = fn _event, _measurements, %{operation: name}, _config ->
-      if self() == asker, do: send(asker, {watch, name})
-    end
-
-    :ok = :telemetry.attach(watch, [:emily, :fallback, :start], note, nil)
+    event = [:emily, :fallback, :start]
+    :ok = :telemetry.attach(watch, event, &__MODULE__.note/4, {self(), watch})
 
     try do
       result = fun.()
@@ -80,6 +78,12 @@ defmodule Emily.Backend.Checkup do
     after
       :telemetry.detach(watch)
     end
+  end
+
+  @doc false
+  # Other processes may fall back meanwhile, and these handlers run in the process that does.
+  def note(_event, _measurements, %{operation: name}, {asker, watch}) do
+    if self() == asker, do: send(asker, {watch, name})
   end
 
   defp noted(watch) do

@@ -6,7 +6,11 @@ defmodule Emily.Doctor.Probe do
   It calls `Emily.Native` itself, since it has to say which device computes.
   """
 
+  alias Emily.Backend.Checkup
   alias Emily.Native
+
+  # The bare build has no backend.
+  @compile {:no_warn_undefined, Checkup}
 
   @f32 {:f, 32}
 
@@ -48,16 +52,13 @@ defmodule Emily.Doctor.Probe do
     error -> {:error, Exception.message(error)}
   end
 
-  # Not in the bare build, so that it is no part of the doctor.
-  @checkup Emily.Backend.Checkup
-
   @doc """
   Asks the backend to compute one operation of each family. Answers their names, and what went wrong
   with which; `:absent` where this build has no backend.
   """
   @spec backend() ::
           {:ok, [String.t()], [{name :: String.t(), problem :: String.t()}]} | :absent
-  def backend, do: if(Code.ensure_loaded?(@checkup), do: @checkup.run(), else: :absent)
+  def backend, do: if(Code.ensure_loaded?(Checkup), do: Checkup.run(), else: :absent)
 
   # Large enough that the hop to the stream's thread does not count, small enough that a
   # reference BLAS takes a fraction of a second for all rounds.
