@@ -3,6 +3,7 @@
 use super::{
     cast::cast,
     convolution::Convolution,
+    depthwise::{depthwise, suits},
     dot::{Side, dot},
     pad::pad,
     windows::row_major,
@@ -21,6 +22,9 @@ pub(super) fn conv(mlx: Mlx, device: Device, op: &Op, x: &Array, kernel: &Array)
     let grouped = Grouped::new(mlx, device, x, kernel, &convolution)?;
     let result = if grouped.suits_mlx(device) {
         grouped.native(mlx, device)?
+    } else if device == Device::Cpu && suits(&convolution, grouped.groups) {
+        let x = grouped.spread(mlx)?;
+        depthwise(mlx, &x, &grouped.kernel, &convolution, grouped.groups)?
     } else {
         grouped.unfolded(mlx, device)?
     };
@@ -332,6 +336,7 @@ mod tests {
             op((2, -3), 1, 2, 4, 2),
             op((1, 0), 2, 1, 2, 2),
             op((1, 1), 1, 1, 2, 3),
+            op((1, 0), 1, 2, 4, 3),
             op((0, 1), 2, 1, 1, 3),
         ];
         for (ty, factor) in [

@@ -12,6 +12,7 @@ pub(crate) mod conv;
 pub(crate) mod convolution;
 mod creation;
 mod cumulative;
+mod depthwise;
 pub(crate) mod dot;
 mod double;
 pub(crate) mod fft;
