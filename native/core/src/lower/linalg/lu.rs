@@ -3,7 +3,7 @@
 use super::{
     Call,
     matrix::{Finite, batch, block, columns, identity, result, right_side, rows, sizes, working},
-    triangular::{backward, forward, require_regular},
+    triangular::{backward, forward, precise, require_regular},
 };
 use crate::{
     Array, Kind, Result, TensorType, Type, infer::linalg::is_vector, lower::cast::cast, mlx::Mlx,
@@ -53,12 +53,13 @@ pub(super) fn solve(call: &mut Call<'_>, a: &Array, b: &Array, out: &TensorType)
     let b = right_side(mlx, b, sizes(&a).0, vector, ty)?;
     let factors = Factors::of(call, &a)?;
     require_regular(call, &factors.upper)?;
+    let wide = precise(call, &a, ty);
     let ordered = mlx.take_along_axis(&b, &factors.order, 1)?;
-    let x = backward(
-        mlx,
-        &factors.upper,
-        &forward(mlx, &factors.lower, &ordered)?,
-    )?;
+    let [lower, upper, ordered] =
+        [&factors.lower, &factors.upper, &ordered].map(|x| mlx.convert(x, wide));
+    // Rounded between the two, as Nx does.
+    let y = mlx.convert(&forward(mlx, &lower?, &ordered?)?, ty)?;
+    let x = backward(mlx, &upper?, &mlx.convert(&y, wide)?)?;
     result(mlx, &x, out)
 }
 

@@ -7,6 +7,7 @@
 mod cholesky;
 mod determinant;
 mod eigh;
+mod jacobi;
 mod lu;
 mod matrix;
 mod qr;
@@ -15,7 +16,7 @@ mod triangular;
 mod vectors;
 
 use crate::{
-    Array, Error, Op, Result, Stream, TensorType,
+    Array, Device, Error, Op, Result, Stream, TensorType,
     check::Checks,
     error::list,
     infer::infer_all,
@@ -28,6 +29,7 @@ struct Call<'a> {
     mlx: Mlx,
     /// LAPACK's processor.
     host: Mlx,
+    device: Device,
     checks: &'a mut Checks,
 }
 
@@ -55,6 +57,7 @@ pub(super) fn family(
     let mut call = Call {
         mlx: stream.mlx(),
         host: stream.host(),
+        device: stream.device(),
         checks,
     };
     // No matrices, or no right sides.

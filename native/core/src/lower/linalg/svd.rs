@@ -3,7 +3,7 @@
 use super::{
     Call,
     matrix::{Finite, batch, columns, result, sizes, transpose},
-    vectors::{cleaned, phases, without_noise},
+    vectors::{below, cleaned, phases, unit},
 };
 use crate::{Array, Result, TensorType, Type, mlx::Mlx};
 
@@ -24,7 +24,7 @@ pub(super) fn svd(
     } else {
         finite.matrices.clone()
     };
-    let [left, values, right] = decomposed(host, &tall, full)?;
+    let [left, values, right] = decomposed(host, &tall, full, outs[1].ty)?;
     let (u, vt) = if wide {
         (right, transpose(host, &left)?)
     } else {
@@ -41,7 +41,7 @@ pub(super) fn svd(
 /// U, the singular values and V of matrices with at least as many rows as columns. A column of V has
 /// the sign of an eigenvector, and that of U follows; where the singular value is zero, and beyond, U
 /// has signs of its own.
-fn decomposed(host: Mlx, x: &Array, full: bool) -> Result<[Array; 3]> {
+fn decomposed(host: Mlx, x: &Array, full: bool, ty: Type) -> Result<[Array; 3]> {
     let (_, height, width) = sizes(x);
     let [u, values, vt] = if full || height == width {
         host.svd(x)?
@@ -52,7 +52,8 @@ fn decomposed(host: Mlx, x: &Array, full: bool) -> Result<[Array; 3]> {
         [host.matmul(&q, &u)?, values, vt]
     };
     let greatest = host.max(&values, &[1], true)?;
-    let values = without_noise(host, &values, &greatest, height)?;
+    // What the rounding of the matrix itself may have made of zero: ranks and inverses count on it.
+    let values = below(host, &values, &greatest, f64::from(height) * unit(ty))?;
     let v = transpose(host, &vt)?;
     let (signs, own) = (phases(host, &v)?, phases(host, &u)?);
     let row = host.reshape(&values, &[-1, 1, width])?;

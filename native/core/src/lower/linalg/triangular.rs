@@ -8,8 +8,8 @@ use super::{
     matrix::{batch, block, identity, result, right_side, rows, sizes, transpose, working},
 };
 use crate::{
-    Array, Error, Kind, Result, TensorType, TransformA, infer::linalg::is_vector, lower::Operand,
-    mlx::Mlx,
+    Array, Device, Error, Kind, Result, TensorType, TransformA, Type, infer::linalg::is_vector,
+    lower::Operand, mlx::Mlx,
 };
 
 /// The largest matrix that substitution takes element by element.
@@ -30,7 +30,7 @@ pub(super) fn solve(
     b: &Operand<'_>,
     out: &TensorType,
 ) -> Result<Array> {
-    let (mlx, ty) = (call.mlx, working(out.ty));
+    let (mlx, ty) = (call.mlx, precise(call, a.array, working(out.ty)));
     let vector = is_vector(&a.array.shape(), &b.array.shape());
     let matrices = batch(mlx, a.array, ty)?;
     let b = right_side(mlx, b.array, sizes(&matrices).0, vector, ty)?;
@@ -56,6 +56,21 @@ pub(super) fn solve(
     };
     let x = if turned { transpose(mlx, &x)? } else { x };
     result(mlx, &x, out)
+}
+
+/// The type that systems with `a`, of rows that are not many, are solved in, rather than in `ty`: Nx
+/// rounds the unknowns once.
+pub(super) fn precise(call: &Call<'_>, a: &Array, ty: Type) -> Type {
+    let few = a
+        .shape()
+        .dims()
+        .last()
+        .is_some_and(|&size| size <= UNROLLED);
+    if few && ty == Type::F32 && call.device == Device::Cpu {
+        Type::F64
+    } else {
+        ty
+    }
 }
 
 /// Whether no diagonal has a zero, where that can be seen at once.

@@ -28,20 +28,26 @@ pub(super) fn phases(mlx: Mlx, vectors: &Array) -> Result<Array> {
 
 /// `x` with zeros for what rounding leaves of elements up to `greatest`.
 pub(super) fn without_noise(mlx: Mlx, x: &Array, greatest: &Array, size: i32) -> Result<Array> {
-    let unit = match x.ty() {
-        Type::F64 => 2_f64.powi(-52),
-        _ => 2_f64.powi(-23),
-    };
-    let unit = mlx.scalar(UNITS * f64::from(size) * unit, greatest.ty())?;
-    let noise = mlx.less_equal(&mlx.abs(x)?, &mlx.multiply(greatest, &unit)?)?;
+    below(mlx, x, greatest, UNITS * f64::from(size) * unit(x.ty()))
+}
+
+/// `x` with zeros for what is at most a fraction of `greatest`.
+pub(super) fn below(mlx: Mlx, x: &Array, greatest: &Array, fraction: f64) -> Result<Array> {
+    let least = mlx.multiply(greatest, &mlx.scalar(fraction, greatest.ty())?)?;
+    let noise = mlx.less_equal(&mlx.abs(x)?, &least)?;
     mlx.select(&noise, &mlx.scalar(0, x.ty())?, x)
+}
+
+/// The distance from 1 to the next number of f64, or of f32 for all others.
+pub(super) fn unit(ty: Type) -> f64 {
+    match ty {
+        Type::F64 => f64::EPSILON,
+        _ => f64::from(f32::EPSILON),
+    }
 }
 
 /// Orthonormal columns without noise.
 pub(super) fn cleaned(mlx: Mlx, vectors: &Array) -> Result<Array> {
-    let real = match vectors.ty() {
-        Type::C64 => Type::F32,
-        ty => ty,
-    };
-    without_noise(mlx, vectors, &mlx.scalar(1, real)?, sizes(vectors).1)
+    let one = mlx.scalar(1, vectors.ty().to_real())?;
+    without_noise(mlx, vectors, &one, sizes(vectors).1)
 }
