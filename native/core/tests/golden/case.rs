@@ -18,6 +18,14 @@ pub struct Case {
     pub infer: bool,
 }
 
+impl Case {
+    /// Whether an input or a result is of this type.
+    pub fn uses(&self, ty: Type) -> bool {
+        let inputs = self.inputs.iter().map(|input| &input.tensor);
+        inputs.chain(&self.outs).any(|tensor| tensor.ty == ty)
+    }
+}
+
 #[derive(Deserialize)]
 pub struct Input {
     #[serde(flatten)]
