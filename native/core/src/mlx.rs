@@ -10,11 +10,11 @@ use std::{ffi::CStr, sync::OnceLock};
 
 use mlx_sys as sys;
 
-use crate::{Array, Error, Number, Result, Shape, TensorType, Type, error::take_message};
+use crate::{Array, Device, Error, Number, Result, Shape, TensorType, Type, error::take_message};
 
 /// Adds nodes to MLX's graph that will be computed on one stream.
 #[derive(Clone, Copy)]
-pub(crate) struct Mlx(sys::mlx_stream);
+pub(crate) struct Mlx(sys::mlx_stream, Device);
 
 /// One method for each mlx-c function of a shape: arrays in, one array out.
 macro_rules! elementwise {
@@ -69,9 +69,14 @@ macro_rules! with_integer {
 }
 
 impl Mlx {
-    /// The functions on `stream`, which must outlive the value.
-    pub(crate) const fn new(stream: sys::mlx_stream) -> Self {
-        Self(stream)
+    /// The functions on `stream` of `device`, which must outlive the value.
+    pub(crate) const fn new(stream: sys::mlx_stream, device: Device) -> Self {
+        Self(stream, device)
+    }
+
+    /// Where the stream computes.
+    pub(crate) const fn device(self) -> Device {
+        self.1
     }
 
     elementwise! {

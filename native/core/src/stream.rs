@@ -145,14 +145,18 @@ impl Stream {
 
     /// MLX's functions on this stream.
     pub(crate) fn mlx(&self) -> Mlx {
-        Mlx::new(self.worker().mlx_stream.0)
+        let worker = self.worker();
+        Mlx::new(worker.mlx_stream.0, worker.device)
     }
 
     /// MLX's functions on the host's processor, for what MLX computes nowhere else; the results can
     /// be used on this stream.
     pub(crate) fn host(&self) -> Mlx {
         let worker = self.worker();
-        Mlx::new(worker.host.as_ref().unwrap_or(&worker.mlx_stream).0)
+        Mlx::new(
+            worker.host.as_ref().unwrap_or(&worker.mlx_stream).0,
+            Device::Cpu,
+        )
     }
 
     /// Runs `job` on the stream's thread after what was submitted before it.

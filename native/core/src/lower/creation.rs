@@ -28,5 +28,8 @@ pub(super) fn eye(mlx: Mlx, out: &TensorType) -> Result<Array> {
             "expected eye to have a rank of at least 2, got: {out}"
         )));
     };
-    mlx.broadcast_to(&mlx.eye(rows, columns, out.ty)?, out.shape.dims())
+    // MLX's own scatters, which its GPUs cannot with 64 bits.
+    let row = mlx.reshape(&mlx.arange(rows as usize, Type::S32)?, &[rows, 1])?;
+    let diagonal = mlx.equal(&row, &mlx.arange(columns as usize, Type::S32)?)?;
+    mlx.broadcast_to(&mlx.convert(&diagonal, out.ty)?, out.shape.dims())
 }

@@ -8,6 +8,7 @@ mod binary;
 mod cast;
 mod closeness;
 pub(crate) mod compare;
+mod complex;
 pub(crate) mod conv;
 pub(crate) mod convolution;
 mod creation;

@@ -3,7 +3,9 @@
 use smallvec::smallvec;
 
 use super::{Arrays, axes};
-use crate::{Array, Direction, Error, Kind, Result, TensorType, Type, infer::indexed, mlx::Mlx};
+use crate::{
+    Array, Device, Direction, Error, Kind, Result, TensorType, Type, infer::indexed, mlx::Mlx,
+};
 
 pub(super) fn sort(mlx: Mlx, x: &Array, axis: usize, direction: Direction) -> Result<Array> {
     let shape = x.shape();
@@ -12,10 +14,18 @@ pub(super) fn sort(mlx: Mlx, x: &Array, axis: usize, direction: Direction) -> Re
         return Ok(x.clone());
     }
     let axis = axes::checked_one(axis, shape.rank())?;
-    let ascending = mlx.sort(x, axis)?;
+    let ascending = mlx.sort(&in_order(mlx, x)?, axis)?;
     match direction {
         Direction::Asc => Ok(ascending),
         Direction::Desc => mlx.reverse(&ascending, &[axis]),
+    }
+}
+
+/// MLX's sort on CUDA takes a transposed array for one in row-major order.
+fn in_order(mlx: Mlx, x: &Array) -> Result<Array> {
+    match mlx.device() {
+        Device::Cpu => Ok(x.clone()),
+        Device::Gpu => mlx.contiguous(x),
     }
 }
 
@@ -34,9 +44,9 @@ pub(super) fn argsort(
     }
     let axis = axes::checked_one(axis, shape.rank())?;
     let indices = match direction {
-        Direction::Asc => mlx.argsort(x, axis)?,
+        Direction::Asc => mlx.argsort(&in_order(mlx, x)?, axis)?,
         Direction::Desc => {
-            let from_end = mlx.argsort(&mlx.reverse(x, &[axis])?, axis)?;
+            let from_end = mlx.argsort(&in_order(mlx, &mlx.reverse(x, &[axis])?)?, axis)?;
             let last = mlx.scalar(i64::from(shape.dims()[axis as usize]) - 1, Type::U32)?;
             mlx.subtract(&last, &mlx.reverse(&from_end, &[axis])?)?
         }

@@ -3,6 +3,7 @@
 use super::{
     cast::{cast, promote},
     compare::truth,
+    complex::of_complex,
     double::Double,
     special,
 };
@@ -52,20 +53,7 @@ fn of_double(mlx: Mlx, op: &Op, x: &Array) -> Result<Array> {
     }
 }
 
-/// Functions that MLX has of real numbers alone, but for those that Nx refuses too.
-fn of_complex(mlx: Mlx, op: &Op, x: &Array) -> Result<Array> {
-    let one = mlx.scalar(1, Type::C64)?;
-    match op {
-        Op::Expm1 => mlx.subtract(&mlx.exp(x)?, &one),
-        Op::Sigmoid => mlx.divide(&one, &mlx.add(&one, &mlx.exp(&mlx.negative(x)?)?)?),
-        Op::Erf | Op::Erfc | Op::ErfInv | Op::Ceil | Op::Floor | Op::Round | Op::BitwiseNot => {
-            Err(refused(op, Type::C64))
-        }
-        _ => same_type(mlx, op, x, Type::C64),
-    }
-}
-
-fn refused(op: &Op, ty: Type) -> Error {
+pub(super) fn refused(op: &Op, ty: Type) -> Error {
     Error::argument(format!(
         "expected {} to take other inputs, got: {ty}",
         op.name()
@@ -73,7 +61,7 @@ fn refused(op: &Op, ty: Type) -> Error {
 }
 
 /// Operations whose input is first given the output's type.
-fn same_type(mlx: Mlx, op: &Op, x: &Array, ty: Type) -> Result<Array> {
+pub(super) fn same_type(mlx: Mlx, op: &Op, x: &Array, ty: Type) -> Result<Array> {
     match op {
         Op::Abs => mlx.abs(x),
         Op::BitwiseNot => mlx.bitwise_not(x),

@@ -10,7 +10,7 @@ use crate::{
     case::{Case, Input, Recorded, read},
     compare::differences,
     elements::elements,
-    tolerance::tolerance,
+    tolerance::{Tolerance, tolerance},
 };
 
 /// Failures that are told in full; the others are counted.
@@ -73,7 +73,8 @@ fn replay(case: &Case, stream: &Stream) -> std::result::Result<(), String> {
         Err(error) => writeln!(faults, "    {error}").unwrap(),
         Ok(results) => {
             for (expected, got) in case.outs.iter().zip(&results) {
-                tell_differences(case, expected, got, &mut faults);
+                let allowed = tolerance(&case.op, expected.tensor_type().ty, stream.device());
+                tell_differences(case, expected, got, allowed, &mut faults);
             }
         }
     }
@@ -129,9 +130,14 @@ fn describe(input: &Input) -> String {
 }
 
 /// The first elements that differ, each with the inputs' elements where those are its own.
-fn tell_differences(case: &Case, expected: &Recorded, got: &[u8], faults: &mut String) {
+fn tell_differences(
+    case: &Case,
+    expected: &Recorded,
+    got: &[u8],
+    allowed: Tolerance,
+    faults: &mut String,
+) {
     let out = expected.tensor_type();
-    let allowed = tolerance(&case.op, out.ty);
     let differences = differences(out.ty, &expected.data, got, allowed);
     for difference in differences.iter().take(3) {
         let inputs = case.inputs.iter().filter_map(|input| {

@@ -1,6 +1,6 @@
 //! How near a result must be to the recorded one: the one table.
 
-use emily_core::{Op, Type};
+use emily_core::{Device, Op, Type};
 
 /// What may differ.
 #[derive(Clone, Copy)]
@@ -13,12 +13,30 @@ pub struct Tolerance {
     pub signed_zero: bool,
 }
 
-/// The tolerance of `op`'s results in `ty`.
-///
+/// The tolerance of `op`'s results in `ty`, computed on `device`.
+pub fn tolerance(op: &Op, ty: Type, device: Device) -> Tolerance {
+    let tolerance = on_cpu(op, ty);
+    match (device, op, ty) {
+        (Device::Cpu, _, _) => tolerance,
+        // Products of matrices may take the first 11 bits of each number alone.
+        (Device::Gpu, Op::Dot { .. } | Op::Conv { .. }, Type::F32 | Type::C64) => Tolerance {
+            relative: 2_f64.powi(-8),
+            absolute: 2_f64.powi(-5),
+            ..tolerance
+        },
+        // A GPU's functions are a few units coarser.
+        (Device::Gpu, _, _) => Tolerance {
+            relative: 8.0 * tolerance.relative,
+            absolute: 8.0 * tolerance.absolute,
+            ..tolerance
+        },
+    }
+}
+
 /// A unit is the distance from 1 to the next number of the type. `Nx.BinaryBackend` computes in f64
 /// and rounds once, except to bf16, whose further bits it cuts off: there a correctly rounded
 /// result may be one unit away.
-pub fn tolerance(op: &Op, ty: Type) -> Tolerance {
+fn on_cpu(op: &Op, ty: Type) -> Tolerance {
     let (unit, least_normal) = match ty {
         Type::F16 => (2_f64.powi(-10), 2_f64.powi(-14)),
         Type::Bf16 => (2_f64.powi(-7), 2_f64.powi(-126)),
