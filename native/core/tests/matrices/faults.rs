@@ -159,3 +159,48 @@ fn batches_without_matrices_are_empty() {
         );
     }
 }
+
+#[test]
+fn matrices_that_lapack_cannot_count() {
+    let stream = stream();
+    let ones = |ty, dims: &[i64]| {
+        let shape = emily_core::Shape::new(dims).unwrap();
+        let value = emily_core::Number::Float(1.0);
+        let out = TensorType { ty, shape };
+        Tensor::apply(&stream, &Op::Constant { value }, Some(&out), &[]).unwrap()
+    };
+    let svd = |full_matrices| Op::Svd { full_matrices };
+    let rows = "expected matrices of at most 16384 rows or columns, got: 16385";
+    for (op, ty, dims, expected) in [
+        (Op::Eigh, Type::F32, &[16_385, 16_385][..], rows),
+        (svd(false), Type::F32, &[16_385, 16_386], rows),
+        (
+            Op::Eigh,
+            Type::C64,
+            &[2049, 2049],
+            "expected matrices of at most 2048 rows or columns, got: 2049",
+        ),
+        (
+            svd(true),
+            Type::F32,
+            &[3, 30_000, 2],
+            "expected matrices of fewer than 2147483648 elements together, got: f64[3][30000][30000]",
+        ),
+        (
+            Op::Lu,
+            Type::F32,
+            &[46_341, 46_341],
+            "expected matrices of fewer than 2147483648 elements together, got: f32[1][46341][46341]",
+        ),
+    ] {
+        let error = Tensor::apply_all(&stream, &op, None, &[&ones(ty, dims)])
+            .err()
+            .unwrap();
+        let error = error.to_string();
+        // Less memory refuses them before.
+        assert!(
+            error == expected || error.contains("which is what memory allows"),
+            "{error}"
+        );
+    }
+}

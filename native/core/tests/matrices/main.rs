@@ -16,7 +16,7 @@ use emily_core::{Device, Error, Op, Stream, Tensor, Type, install_error_handler}
 use dense::Dense;
 
 /// Below and above the sizes that are taken step by step.
-const SIZES: [usize; 6] = [1, 2, 3, 5, 33, 66];
+const SIZES: [usize; 7] = [1, 2, 3, 5, 9, 17, 40];
 /// The types that matrices are computed in, and how far off the results may be.
 const TYPES: [(Type, f64); 3] = [(Type::F32, 2e-4), (Type::F64, 1e-10), (Type::C64, 4e-4)];
 

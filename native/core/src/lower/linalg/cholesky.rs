@@ -8,7 +8,7 @@ use super::{
 use crate::{Array, Kind, Result, TensorType, mlx::Mlx};
 
 /// The largest matrix that is factorized column by column.
-const UNROLLED: i32 = 32;
+const UNROLLED: i32 = 8;
 
 pub(super) fn cholesky(call: &mut Call<'_>, x: &Array, out: &TensorType) -> Result<Array> {
     let x = batch(call.mlx, x, working(out.ty))?;
@@ -19,7 +19,7 @@ pub(super) fn cholesky(call: &mut Call<'_>, x: &Array, out: &TensorType) -> Resu
         let definite = Finite::of(call.mlx, &x)?.or_not(call.mlx, &definite)?;
         (factor, definite)
     } else {
-        lapack(call.host, &x)?
+        lapack(call.mlx, &x)?
     };
     let definite = call.mlx.all(&definite, &[0, 1, 2], false)?;
     call.checks.require(
@@ -41,11 +41,11 @@ fn definite(mlx: Mlx, factor: &Array) -> Result<Array> {
     mlx.reshape(&mlx.all(&positive, &[1], true)?, &[count, 1, 1])
 }
 
-fn lapack(host: Mlx, x: &Array) -> Result<(Array, Array)> {
-    let finite = Finite::of(host, x)?;
-    let factor = host.cholesky(&finite.matrices)?;
-    let definite = finite.or_not(host, &definite(host, &factor)?)?;
-    Ok((finite.or_nan(host, &factor)?, definite))
+fn lapack(mlx: Mlx, x: &Array) -> Result<(Array, Array)> {
+    let finite = Finite::of(mlx, x)?;
+    let factor = mlx.cholesky(&finite.matrices)?;
+    let definite = finite.or_not(mlx, &definite(mlx, &factor)?)?;
+    Ok((finite.or_nan(mlx, &factor)?, definite))
 }
 
 /// The factor of the first half of the rows, then what the others are of it, then the factor of what

@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// The largest real matrix that is factorized step by step, as Nx does it; larger ones are LAPACK's.
-const UNROLLED: i32 = 32;
+const UNROLLED: i32 = 8;
 
 /// `a[order] = lower upper`.
 pub(super) struct Factors {
@@ -25,7 +25,7 @@ impl Factors {
         if a.ty().kind() == Kind::Complex || sizes(a).1 <= UNROLLED {
             unrolled(call.mlx, a)
         } else {
-            lapack(call.host, a)
+            lapack(call.mlx, a)
         }
     }
 }
@@ -53,7 +53,7 @@ pub(super) fn solve(call: &mut Call<'_>, a: &Array, b: &Array, out: &TensorType)
     let b = right_side(mlx, b, sizes(&a).0, vector, ty)?;
     let factors = Factors::of(call, &a)?;
     require_regular(call, &factors.upper)?;
-    let wide = precise(call, &a, ty);
+    let wide = precise(&a, ty);
     let ordered = mlx.take_along_axis(&b, &factors.order, 1)?;
     let [lower, upper, ordered] =
         [&factors.lower, &factors.upper, &ordered].map(|x| mlx.convert(x, wide));
@@ -123,15 +123,15 @@ fn eliminated(mlx: Mlx, top: &Array, below: &Array, column: i32) -> Result<Array
     mlx.concatenate(&parts, 2)
 }
 
-fn lapack(host: Mlx, a: &Array) -> Result<Factors> {
-    let finite = Finite::of(host, a)?;
-    let [places, lower, upper] = host.lu(&finite.matrices)?;
+fn lapack(mlx: Mlx, a: &Array) -> Result<Factors> {
+    let finite = Finite::of(mlx, a)?;
+    let [places, lower, upper] = mlx.lu(&finite.matrices)?;
     let (count, size, _) = sizes(a);
     // Where each row went, turned into which row came.
-    let order = host.convert(&host.argsort(&places, 1)?, Type::S32)?;
+    let order = mlx.convert(&mlx.argsort(&places, 1)?, Type::S32)?;
     Ok(Factors {
-        lower: finite.or_nan(host, &lower)?,
-        upper: finite.or_nan(host, &upper)?,
-        order: host.reshape(&order, &[count, size, 1])?,
+        lower: finite.or_nan(mlx, &lower)?,
+        upper: finite.or_nan(mlx, &upper)?,
+        order: mlx.reshape(&order, &[count, size, 1])?,
     })
 }

@@ -1,6 +1,10 @@
 //! Batches of matrices: arrays whose three axes are the batch, rows and columns.
 
-use crate::{Array, Error, Kind, Result, Shape, TensorType, Type, lower::cast::cast, mlx::Mlx};
+use crate::{
+    Array, Error, Kind, Result, Shape, TensorType, Type,
+    lower::cast::cast,
+    mlx::{Mlx, memory_limit, too_large},
+};
 
 /// More elements than MLX's loops over matrices count in 32 bits.
 const MOST_ELEMENTS: usize = 1 << 31;
@@ -18,7 +22,16 @@ pub(super) const fn working(ty: Type) -> Type {
 pub(super) fn batch(mlx: Mlx, x: &Array, ty: Type) -> Result<Array> {
     let shape = x.shape();
     let (outer, matrix) = shape.dims().split_at(shape.rank() - 2);
-    shaped(mlx, x, [outer.iter().product(), matrix[0], matrix[1]], ty)
+    let count = outer
+        .iter()
+        .try_fold(1_i32, |count, &size| count.checked_mul(size));
+    let count = count.ok_or_else(|| {
+        Error::argument(format!(
+            "expected at most 2147483647 matrices, got: {}",
+            x.tensor_type()
+        ))
+    })?;
+    shaped(mlx, x, [count, matrix[0], matrix[1]], ty)
 }
 
 /// The right sides of `count` systems, vectors or matrices, as a batch of `ty`.
@@ -31,13 +44,34 @@ pub(super) fn right_side(mlx: Mlx, b: &Array, count: i32, vector: bool, ty: Type
 }
 
 fn shaped(mlx: Mlx, x: &Array, dims: [i32; 3], ty: Type) -> Result<Array> {
-    if x.shape().size() >= MOST_ELEMENTS {
+    refuse_vast((dims[0], dims[1], dims[2]), ty)?;
+    cast(mlx, &mlx.shaped(x, &Shape::trusted(&dims))?, ty)
+}
+
+/// Refuses a batch of these sizes that MLX could not count or hold.
+pub(super) fn refuse_vast((count, rows, columns): (i32, i32, i32), ty: Type) -> Result<()> {
+    let shape = Shape::new(&[count, rows, columns].map(i64::from))?;
+    let ty = TensorType { ty, shape };
+    if ty.shape.size() >= MOST_ELEMENTS {
         return Err(Error::argument(format!(
-            "expected matrices of fewer than {MOST_ELEMENTS} elements together, got: {}",
-            x.tensor_type()
+            "expected matrices of fewer than {MOST_ELEMENTS} elements together, got: {ty}"
         )));
     }
-    cast(mlx, &mlx.shaped(x, &Shape::trusted(&dims))?, ty)
+    if ty.bytes() > memory_limit() {
+        return Err(too_large(&ty));
+    }
+    Ok(())
+}
+
+/// Refuses matrices with more rows and columns than LAPACK, which counts the memory that it needs in
+/// 32 bits, can decompose.
+pub(super) fn refuse_large(least: i32, most: i32) -> Result<()> {
+    if least > most {
+        return Err(Error::argument(format!(
+            "expected matrices of at most {most} rows or columns, got: {least}"
+        )));
+    }
+    Ok(())
 }
 
 /// A batch as the result that it is.

@@ -1,8 +1,9 @@
 //! `Nx.LinAlg`: systems and factorizations of batches of matrices.
 //!
 //! Small matrices, and complex ones that LAPACK has no function of MLX's for, are taken apart by the
-//! steps that Nx takes, for all matrices of a batch at once; large ones are LAPACK's, on the host. An
-//! exception of LAPACK's would end the process, so nothing gets there that it could fail on.
+//! steps that Nx takes, for all matrices of a batch at once; large ones are LAPACK's. An exception of
+//! LAPACK's would end the process, so nothing gets there that it could fail on. Whatever the device,
+//! this runs on the host, where LAPACK is and many small steps cost the least.
 
 mod cholesky;
 mod determinant;
@@ -27,9 +28,6 @@ use crate::{
 /// What the functions of this family work with.
 struct Call<'a> {
     mlx: Mlx,
-    /// LAPACK's processor.
-    host: Mlx,
-    device: Device,
     checks: &'a mut Checks,
 }
 
@@ -55,20 +53,24 @@ pub(super) fn family(
         )));
     }
     let mut call = Call {
-        mlx: stream.mlx(),
-        host: stream.host(),
-        device: stream.device(),
+        mlx: stream.host(),
         checks,
     };
     // No matrices, or no right sides.
     if outs.iter().all(|out| out.shape.size() == 0) {
         return outs
             .iter()
-            .map(|out| empty(call.mlx, out))
+            .map(|out| empty(stream.mlx(), out))
             .collect::<Result<_>>()
             .map(Some);
     }
-    lowered(&mut call, op, outs, operands).map(|arrays| Some(arrays.into()))
+    let results = lowered(&mut call, op, outs, operands)?;
+    if stream.device() == Device::Cpu {
+        return Ok(Some(results.into()));
+    }
+    // A node of the stream's own, so that waiting for the stream waits for the host.
+    let own = results.iter().map(|result| stream.mlx().contiguous(result));
+    own.collect::<Result<_>>().map(Some)
 }
 
 const fn is_of_matrices(op: &Op) -> bool {

@@ -7,14 +7,14 @@
 use super::{
     Call,
     matrix::{
-        Finite, adjoint, batch, block, column_squares, columns, identity, result, rows, sizes,
-        working, zeros,
+        Finite, adjoint, batch, block, column_squares, columns, identity, refuse_vast, result,
+        rows, sizes, working, zeros,
     },
 };
 use crate::{Array, Kind, QrMode, Result, TensorType, Type, mlx::Mlx};
 
 /// The most reflections of real matrices that are made one by one; beyond, LAPACK makes them.
-const UNROLLED: i32 = 32;
+const UNROLLED: i32 = 8;
 
 pub(super) fn qr(
     call: &Call<'_>,
@@ -28,7 +28,7 @@ pub(super) fn qr(
     let (q, r) = if x.ty().kind() == Kind::Complex || height.min(width) <= UNROLLED {
         unrolled(call.mlx, &x, complete)?
     } else {
-        lapack(call.host, &x, complete)?
+        lapack(call.mlx, &x, complete)?
     };
     // Negative zeros become positive.
     let zero = call.mlx.scalar(0, x.ty())?;
@@ -167,40 +167,41 @@ fn complex_reflection(mlx: Mlx, x: &Array, noise: &Array) -> Result<Reflection> 
 
 /// With the missing columns as zeros, whose reflections change nothing, the complete Q is a reduced
 /// one.
-fn lapack(host: Mlx, x: &Array, complete: bool) -> Result<(Array, Array)> {
-    let finite = Finite::of(host, x)?;
+fn lapack(mlx: Mlx, x: &Array, complete: bool) -> Result<(Array, Array)> {
+    let finite = Finite::of(mlx, x)?;
     let (count, height, width) = sizes(x);
     let matrices = if complete && height > width {
-        let missing = zeros(host, (count, height, height - width), x.ty())?;
-        host.concatenate(&[finite.matrices.clone(), missing], 2)?
+        refuse_vast((count, height, height), x.ty())?;
+        let missing = zeros(mlx, (count, height, height - width), x.ty())?;
+        mlx.concatenate(&[finite.matrices.clone(), missing], 2)?
     } else {
         finite.matrices.clone()
     };
-    let (q, r) = host.qr(&matrices)?;
-    let r = columns(host, &r, 0, width)?;
-    let (signs, width_of_q) = (signs(host, &r, height <= width)?, sizes(&q).2);
+    let (q, r) = mlx.qr(&matrices)?;
+    let r = columns(mlx, &r, 0, width)?;
+    let (signs, width_of_q) = (signs(mlx, &r, height <= width)?, sizes(&q).2);
     let least = height.min(width);
-    let more = host.broadcast_to(&host.scalar(1, x.ty())?, &[count, 1, width_of_q - least])?;
-    let all = host.concatenate(&[signs, more], 2)?;
-    let q = host.multiply(&q, &all)?;
-    let r = host.multiply(&r, &host.transpose(&all, &[0, 2, 1])?)?;
-    Ok((finite.or_nan(host, &q)?, finite.or_nan(host, &r)?))
+    let more = mlx.broadcast_to(&mlx.scalar(1, x.ty())?, &[count, 1, width_of_q - least])?;
+    let all = mlx.concatenate(&[signs, more], 2)?;
+    let q = mlx.multiply(&q, &all)?;
+    let r = mlx.multiply(&r, &mlx.transpose(&all, &[0, 2, 1])?)?;
+    Ok((finite.or_nan(mlx, &q)?, finite.or_nan(mlx, &r)?))
 }
 
 /// The signs of R's diagonal, as a row. LAPACK and Nx make as many reflections, none of them for the
 /// last row where there is nothing below, so that Q's determinant stays: an odd number of changes
 /// changes the last sign too.
-fn signs(host: Mlx, r: &Array, natural_last: bool) -> Result<Array> {
-    let diagonal = host.diagonal(r)?;
+fn signs(mlx: Mlx, r: &Array, natural_last: bool) -> Result<Array> {
+    let diagonal = mlx.diagonal(r)?;
     let (count, size) = (sizes(r).0, diagonal.shape().dims()[1]);
-    let negative = host.less(&diagonal, &host.scalar(0, r.ty())?)?;
-    let (one, minus) = (host.scalar(1, r.ty())?, host.scalar(-1, r.ty())?);
-    let signs = host.select(&negative, &minus, &one)?;
-    let signs = host.reshape(&signs, &[count, 1, size])?;
+    let negative = mlx.less(&diagonal, &mlx.scalar(0, r.ty())?)?;
+    let (one, minus) = (mlx.scalar(1, r.ty())?, mlx.scalar(-1, r.ty())?);
+    let signs = mlx.select(&negative, &minus, &one)?;
+    let signs = mlx.reshape(&signs, &[count, 1, size])?;
     if !natural_last {
         return Ok(signs);
     }
-    let others = columns(host, &signs, 0, size - 1)?;
-    let last = host.product(&others, &[2], true)?;
-    host.concatenate(&[others, last], 2)
+    let others = columns(mlx, &signs, 0, size - 1)?;
+    let last = mlx.product(&others, &[2], true)?;
+    mlx.concatenate(&[others, last], 2)
 }

@@ -2,10 +2,13 @@
 
 use super::{
     Call,
-    matrix::{Finite, batch, columns, result, sizes, transpose},
+    matrix::{Finite, batch, columns, refuse_large, refuse_vast, result, sizes, transpose},
     vectors::{below, cleaned, phases, unit},
 };
 use crate::{Array, Result, TensorType, Type, mlx::Mlx};
+
+/// The most rows of matrices with no fewer columns, and the other way round.
+const MOST_ROWS: i32 = 16_384;
 
 /// Decomposed in f64, which costs little and keeps small singular values apart.
 pub(super) fn svd(
@@ -14,56 +17,61 @@ pub(super) fn svd(
     x: &Array,
     outs: &[TensorType],
 ) -> Result<Vec<Array>> {
-    let host = call.host;
-    let x = batch(host, x, Type::F64)?;
-    let finite = Finite::of(host, &x)?;
+    let mlx = call.mlx;
+    let x = batch(mlx, x, Type::F64)?;
+    let finite = Finite::of(mlx, &x)?;
     let (count, height, width) = sizes(&x);
+    refuse_large(height.min(width), MOST_ROWS)?;
     let wide = height < width;
+    if full {
+        let most = height.max(width);
+        refuse_vast((count, most, most), Type::F64)?;
+    }
     let tall = if wide {
-        transpose(host, &finite.matrices)?
+        transpose(mlx, &finite.matrices)?
     } else {
         finite.matrices.clone()
     };
-    let [left, values, right] = decomposed(host, &tall, full, outs[1].ty)?;
+    let [left, values, right] = decomposed(mlx, &tall, full, outs[1].ty)?;
     let (u, vt) = if wide {
-        (right, transpose(host, &left)?)
+        (right, transpose(mlx, &left)?)
     } else {
-        (left, transpose(host, &right)?)
+        (left, transpose(mlx, &right)?)
     };
-    let values = host.reshape(&values, &[count, 1, height.min(width)])?;
+    let values = mlx.reshape(&values, &[count, 1, height.min(width)])?;
     Ok(vec![
-        result(host, &finite.or_nan(host, &u)?, &outs[0])?,
-        result(host, &finite.or_nan(host, &values)?, &outs[1])?,
-        result(host, &finite.or_nan(host, &vt)?, &outs[2])?,
+        result(mlx, &finite.or_nan(mlx, &u)?, &outs[0])?,
+        result(mlx, &finite.or_nan(mlx, &values)?, &outs[1])?,
+        result(mlx, &finite.or_nan(mlx, &vt)?, &outs[2])?,
     ])
 }
 
 /// U, the singular values and V of matrices with at least as many rows as columns. A column of V has
 /// the sign of an eigenvector, and that of U follows; where the singular value is zero, and beyond, U
 /// has signs of its own.
-fn decomposed(host: Mlx, x: &Array, full: bool, ty: Type) -> Result<[Array; 3]> {
+fn decomposed(mlx: Mlx, x: &Array, full: bool, ty: Type) -> Result<[Array; 3]> {
     let (_, height, width) = sizes(x);
     let [u, values, vt] = if full || height == width {
-        host.svd(x)?
+        mlx.svd(x)?
     } else {
         // LAPACK would make all of a U that is mostly not asked for.
-        let (q, r) = host.qr(x)?;
-        let [u, values, vt] = host.svd(&r)?;
-        [host.matmul(&q, &u)?, values, vt]
+        let (q, r) = mlx.qr(x)?;
+        let [u, values, vt] = mlx.svd(&r)?;
+        [mlx.matmul(&q, &u)?, values, vt]
     };
-    let greatest = host.max(&values, &[1], true)?;
+    let greatest = mlx.max(&values, &[1], true)?;
     // What the rounding of the matrix itself may have made of zero: ranks and inverses count on it.
-    let values = below(host, &values, &greatest, f64::from(height) * unit(ty))?;
-    let v = transpose(host, &vt)?;
-    let (signs, own) = (phases(host, &v)?, phases(host, &u)?);
-    let row = host.reshape(&values, &[-1, 1, width])?;
-    let zero = host.equal(&row, &host.scalar(0, Type::F64)?)?;
-    let followed = host.select(&zero, &columns(host, &own, 0, width)?, &signs)?;
-    let beyond = columns(host, &own, width, sizes(&u).2)?;
-    let of_u = host.concatenate(&[followed, beyond], 2)?;
+    let values = below(mlx, &values, &greatest, f64::from(height) * unit(ty))?;
+    let v = transpose(mlx, &vt)?;
+    let (signs, own) = (phases(mlx, &v)?, phases(mlx, &u)?);
+    let row = mlx.reshape(&values, &[-1, 1, width])?;
+    let zero = mlx.equal(&row, &mlx.scalar(0, Type::F64)?)?;
+    let followed = mlx.select(&zero, &columns(mlx, &own, 0, width)?, &signs)?;
+    let beyond = columns(mlx, &own, width, sizes(&u).2)?;
+    let of_u = mlx.concatenate(&[followed, beyond], 2)?;
     Ok([
-        cleaned(host, &host.multiply(&u, &of_u)?)?,
+        cleaned(mlx, &mlx.multiply(&u, &of_u)?)?,
         values,
-        cleaned(host, &host.multiply(&v, &signs)?)?,
+        cleaned(mlx, &mlx.multiply(&v, &signs)?)?,
     ])
 }

@@ -8,12 +8,12 @@ use super::{
     matrix::{batch, block, identity, result, right_side, rows, sizes, transpose, working},
 };
 use crate::{
-    Array, Device, Error, Kind, Result, TensorType, TransformA, Type, infer::linalg::is_vector,
+    Array, Error, Kind, Result, TensorType, TransformA, Type, infer::linalg::is_vector,
     lower::Operand, mlx::Mlx,
 };
 
 /// The largest matrix that substitution takes element by element.
-const UNROLLED: i32 = 32;
+const UNROLLED: i32 = 16;
 
 /// Which triangle counts, on which side of the unknown it stands, and what becomes of it first.
 #[derive(Clone, Copy)]
@@ -30,7 +30,7 @@ pub(super) fn solve(
     b: &Operand<'_>,
     out: &TensorType,
 ) -> Result<Array> {
-    let (mlx, ty) = (call.mlx, precise(call, a.array, working(out.ty)));
+    let (mlx, ty) = (call.mlx, precise(a.array, working(out.ty)));
     let vector = is_vector(&a.array.shape(), &b.array.shape());
     let matrices = batch(mlx, a.array, ty)?;
     let b = right_side(mlx, b.array, sizes(&matrices).0, vector, ty)?;
@@ -60,13 +60,13 @@ pub(super) fn solve(
 
 /// The type that systems with `a`, of rows that are not many, are solved in, rather than in `ty`: Nx
 /// rounds the unknowns once.
-pub(super) fn precise(call: &Call<'_>, a: &Array, ty: Type) -> Type {
+pub(super) fn precise(a: &Array, ty: Type) -> Type {
     let few = a
         .shape()
         .dims()
         .last()
         .is_some_and(|&size| size <= UNROLLED);
-    if few && ty == Type::F32 && call.device == Device::Cpu {
+    if few && ty == Type::F32 {
         Type::F64
     } else {
         ty
