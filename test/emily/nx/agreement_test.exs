@@ -38,7 +38,10 @@ if Code.ensure_loaded?(Nx) do
       :convolutions,
       :vectorized,
       :conversions,
-      :functions
+      :functions,
+      :transforms,
+      :systems,
+      :statistics
     ]
 
     for family <- families, seed <- 1..2 do
@@ -195,7 +198,7 @@ if Code.ensure_loaded?(Nx) do
         for start <- starts, do: Nx.tensor(start, type: integer_type(), backend: Nx.BinaryBackend)
 
       mixed = fn starts -> List.replace_at(starts, 0, 0) end
-      part = tensor(List.to_tuple(lengths), pick([t.type, real_type()]))
+      part = tensor(List.to_tuple(lengths), pick([t.type, any_type()]))
 
       pick([
         {{:slice, starts, lengths, strides}, [t],
@@ -387,6 +390,70 @@ if Code.ensure_loaded?(Nx) do
         {:window_reduce, [t],
          fn [t] -> Nx.window_reduce(t, 0, window, [padding: :same], &Nx.max/2) end}
       ])
+    end
+
+    # Along the last axis: BinaryBackend mixes up axes behind a transformed one, and it pads integers
+    # with the bytes of a float.
+    defp draw(:transforms) do
+      shape = shape(1..3, 2..5)
+      size = elem(shape, tuple_size(shape) - 1)
+      {name, type} = pick(rfft: {:f, 32}, fft: {:s, 32}, fft: {:c, 64}, ifft: {:f, 32})
+      longest = if type == {:s, 32}, do: size, else: 6
+      options = pick([[], [length: between(2, longest)]])
+      {{name, options}, [tensor(shape, type)], fn [t] -> apply(Nx, name, [t, options]) end}
+    end
+
+    # Systems with one solution that is not too sensitive: the diagonal outweighs the rest.
+    defp draw(:systems) do
+      size = between(1, 4)
+      batch = for _ <- 1..between(0, 1)//1, do: 2
+      heavy = Nx.multiply(Nx.eye(size, backend: Nx.BinaryBackend), 40)
+      matrix = tensor(List.to_tuple(batch ++ [size, size]), pick(f: 32, f: 64, s: 32))
+      a = Nx.add(matrix, heavy)
+      b = tensor(List.to_tuple(batch ++ [size, 2]), pick(f: 32, s: 32))
+      symmetric = Nx.add(a, Nx.LinAlg.adjoint(a))
+
+      pick([
+        {:solve, [a, b], fn [a, b] -> Nx.LinAlg.solve(a, b) end},
+        {:invert, [a], fn [a] -> Nx.LinAlg.invert(a) end},
+        {:determinant, [a], fn [a] -> Nx.LinAlg.determinant(a) end},
+        {:cholesky, [symmetric], fn [a] -> Nx.LinAlg.cholesky(a) end},
+        {:lu, [a], fn [a] -> Nx.LinAlg.lu(a) end},
+        # In f32 Nx's own lower triangle is not quite 0.
+        {:qr, [Nx.as_type(a, :f64)], fn [a] -> Nx.LinAlg.qr(a) end},
+        {:triangular_solve, [Nx.tril(a), b], fn [a, b] -> Nx.LinAlg.triangular_solve(a, b) end},
+        {:triangular_solve_upper, [Nx.triu(a), b],
+         fn [a, b] -> Nx.LinAlg.triangular_solve(a, b, lower: false) end},
+        {:triangular_solve_transposed, [Nx.tril(a), b],
+         fn [a, b] -> Nx.LinAlg.triangular_solve(a, b, transform_a: :transpose) end},
+        {:singular_values, [a], fn [a] -> elem(Nx.LinAlg.svd(a), 1) end},
+        {:eigenvalues, [symmetric], fn [a] -> elem(Nx.LinAlg.eigh(a), 0) end},
+        {:norm, [a], fn [a] -> Nx.LinAlg.norm(a) end}
+      ])
+    end
+
+    defp draw(:statistics) do
+      shape = shape(2..3, 2..4)
+      t = tensor(shape, real_type())
+      axes = axes(tuple_size(shape), 1)
+
+      {what, fun} =
+        pick([
+          {:variance, &Nx.variance(&1, axes: axes)},
+          {:standard_deviation, &Nx.standard_deviation(&1)},
+          {:logsumexp, &Nx.logsumexp(&1, axes: axes)},
+          {:mode, &Nx.mode(&1)},
+          {:weighted_mean, &Nx.weighted_mean(&1, Nx.add(Nx.abs(&1), 1))},
+          {:diff, &Nx.diff(&1)},
+          {:outer, &Nx.outer(&1, &1)},
+          {:tril, &Nx.tril(&1)},
+          {:take_diagonal, &Nx.take_diagonal(&1)},
+          {:all_close, &Nx.all_close(&1, Nx.add(&1, 1.0e-9))},
+          {:one_hot, &Nx.equal(Nx.new_axis(&1, -1), Nx.iota({3}))},
+          {:reflect, &Nx.reflect(&1, padding_config: List.duplicate({1, 1}, tuple_size(shape)))}
+        ])
+
+      {{what, axes}, [t], fn [t] -> fun.(t) end}
     end
 
     # A shape whose first axes are the batch, with the axes to contract among the others.
