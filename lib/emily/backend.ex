@@ -49,7 +49,14 @@ defmodule Emily.Backend do
 
   ## Creation
 
+  # A scalar is there at once, as one that is an operation's result would not be: the core can look at
+  # it, and reading it takes no thread.
   @impl true
+  def constant(%T{shape: {}} = out, number, options) do
+    scalar = Nx.BinaryBackend.constant(out, number, [])
+    from_binary(out, Nx.BinaryBackend.to_binary(scalar, 1), options)
+  end
+
   def constant(out, number, options), do: create(:constant, out, [number], options)
 
   @impl true
@@ -306,7 +313,7 @@ defmodule Emily.Backend do
     do: [reference(other, device) | references(inputs, device)]
 
   defp reference(integer, device) when is_integer(integer) do
-    Native.op(Device.stream(device), {:constant, %{value: integer}}, {{:s, 64}, []}, [])
+    Native.from_binary(Device.stream(device), <<integer::64-signed-native>>, [], {:s, 64})
   end
 
   defp reference(%T{} = foreign, device),
