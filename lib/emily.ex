@@ -11,8 +11,13 @@ defmodule Emily do
   it, on a thread of Emily's own. Schedulers never wait for MLX. Tensors can be sent to other
   processes and are freed when no process holds them.
 
-  Types are Nx's: `{:u | :s, 8 | 16 | 32 | 64}`, `{:f, 16 | 32 | 64}`, `{:bf, 16}` and `{:c, 64}`.
-  Operations and their attributes are named as in Nx and mean exactly what they mean there.
+  Types are Nx's: `{:u | :s, 2 | 4 | 8 | 16 | 32 | 64}`, `{:f, 8 | 16 | 32 | 64}`, `{:f8_e4m3fn, 8}`,
+  `{:bf, 16}` and `{:c, 64}`. There is no `{:c, 128}`, and on Metal no `{:f, 64}`. Those that MLX does
+  not have, integers of 2 and 4 bits and floats of 8, take 8 and 16 bits of its memory.
+
+  Operations and their attributes are named as in Nx and mean exactly what they mean there. Results
+  in a float type narrower than f32 are rounded to the nearest number, ties to even. What is beyond
+  the range of `{:f, 8}` becomes an infinity; `{:f8_e4m3fn, 8}` has none, and 448 takes its place.
   """
 
   alias Emily.Native
@@ -24,8 +29,10 @@ defmodule Emily do
   @typedoc "A tensor: a reference to memory or to a computation of MLX's."
   @opaque t :: reference()
 
-  @typedoc "An element type as Nx writes it, such as `{:f, 32}`."
-  @type dtype :: {:u | :s | :f | :bf | :c, pos_integer()}
+  @typedoc """
+  An element type as Nx writes it, such as `{:f, 32}`: its kind and its size in bits.
+  """
+  @type dtype :: {:u | :s | :f | :f8_e4m3fn | :bf | :c, pos_integer()}
 
   @typedoc "The size of each axis."
   @type shape :: [non_neg_integer()]
@@ -33,7 +40,9 @@ defmodule Emily do
   @doc """
   Makes a tensor from a copy of `binary`.
 
-  The elements are in row-major order and in the host's byte order, as in `Nx.from_binary/2`.
+  The elements are in row-major order and in the host's byte order, as in `Nx.from_binary/2`. Those of
+  2 and 4 bits lie beside each other, the first one in the highest bits of the first byte, as in an
+  Elixir bitstring; what they leave of the last byte is ignored.
 
   Raises `ArgumentError` if the size of `binary` is not what `shape` and `dtype` ask for.
 
@@ -42,6 +51,11 @@ defmodule Emily do
       iex> t = Emily.from_binary(<<1, 2, 3, 4, 5, 6>>, [2, 3], {:u, 8})
       iex> {Emily.shape(t), Emily.dtype(t)}
       {[2, 3], {:u, 8}}
+
+      iex> t = Emily.from_binary(<<1::4, -2::4, 7::4, 0::4>>, [3], {:s, 4})
+      iex> <<elements::bits-12, _rest::4>> = Emily.to_binary(Emily.op(:negate, [t]))
+      iex> for <<element::signed-4 <- elements>>, do: element
+      [-1, 2, -7]
 
       iex> Emily.from_binary(<<1, 2, 3>>, [2], {:u, 8})
       ** (ArgumentError) expected :binary to be 2 bytes for u8[2], got: 3 bytes
@@ -65,7 +79,9 @@ defmodule Emily do
   Returns the elements of `tensor` as a binary, computing them first if need be.
 
   The elements are in row-major order and in the host's byte order. Nothing is copied when they
-  already lie that way: the binary is MLX's own memory, and keeps it alive.
+  already lie that way: the binary is MLX's own memory, and keeps it alive. Only elements of types that
+  MLX does not have are written anew, packed as `from_binary/3` takes them; what those of 2 and 4 bits
+  leave of the last byte is zeros.
 
   Raises `Emily.Error` if MLX cannot compute the tensor.
   """

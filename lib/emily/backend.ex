@@ -68,8 +68,7 @@ defmodule Emily.Backend do
   @impl true
   def from_binary(%T{type: type, shape: shape} = out, binary, options) do
     device = Device.of_options(options)
-    Device.check_type!(type, device)
-    bytes = Bits.to_bytes(binary, type)
+    bytes = Bits.to_bytes(binary)
     ref = Emily.from_binary(bytes, Tuple.to_list(shape), type, Device.stream(device))
     put(out, ref, device)
   end
@@ -85,7 +84,7 @@ defmodule Emily.Backend do
   def to_binary(%T{type: type} = tensor, limit) do
     size = size(tensor)
     tensor = if limit < size, do: first(tensor, size, limit), else: tensor
-    tensor.data.ref |> Emily.to_binary() |> Bits.of_bytes(type)
+    tensor.data.ref |> Emily.to_binary() |> Bits.of_bytes(min(size, limit), type)
   end
 
   # Only what is asked for is computed into row-major order and brought over.
@@ -198,8 +197,7 @@ defmodule Emily.Backend do
   def from_pointer(%Nx.Pointer{kind: :local} = pointer, type, shape, backend_options, options) do
     device = backend_options |> init() |> Device.of_options()
     out = Nx.template(shape, type, names: options[:names])
-    Device.check_type!(out.type, device)
-    size = div(Tuple.product(shape) * elem(out.type, 1), 8)
+    size = div(Tuple.product(shape) * elem(out.type, 1) + 7, 8)
 
     if pointer.data_size not in [nil, size] do
       raise ArgumentError,
@@ -285,7 +283,6 @@ defmodule Emily.Backend do
   defp device([_other | inputs]), do: device(inputs)
 
   defp apply_to(operation, %T{type: type, shape: shape} = out, inputs, device) do
-    Device.check_type!(type, device)
     stream = Device.stream(device)
     told = {type, Tuple.to_list(shape)}
     put(out, Native.op(stream, operation, told, references(inputs, device)), device)
@@ -293,7 +290,6 @@ defmodule Emily.Backend do
 
   defp apply_to(operation, outs, inputs, device) when is_tuple(outs) do
     outs = Tuple.to_list(outs)
-    Enum.each(outs, &Device.check_type!(&1.type, device))
     told = for out <- outs, do: {out.type, Tuple.to_list(out.shape)}
     results = Native.op(Device.stream(device), operation, told, references(inputs, device))
 

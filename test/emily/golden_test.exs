@@ -14,13 +14,16 @@ defmodule Emily.GoldenTest do
   @cases_each 2
 
   @types Map.new(
-           for(kind <- ~w(u s), bits <- [8, 16, 32, 64], do: {kind, bits}) ++
-             [{"f", 16}, {"bf", 16}, {"f", 32}, {"f", 64}, {"c", 64}],
+           for(kind <- ~w(u s), bits <- [2, 4, 8, 16, 32, 64], do: {kind, bits}) ++
+             [{"f", 8}, {"f", 16}, {"bf", 16}, {"f", 32}, {"f", 64}, {"c", 64}],
            fn {kind, bits} -> {"#{kind}#{bits}", {String.to_atom(kind), bits}} end
          )
+         |> Map.put("f8_e4m3fn", {:f8_e4m3fn, 8})
 
   # What two correct computations in a type may differ by, of the value and below it.
   @tolerance %{
+    {:f, 8} => {0.25, 2.0e-5},
+    {:f8_e4m3fn, 8} => {0.125, 2.0e-3},
     {:bf, 16} => {3.0e-2, 1.0e-2},
     {:f, 16} => {5.0e-3, 2.0e-3},
     {:f, 32} => {1.0e-4, 1.0e-5},
@@ -43,7 +46,9 @@ defmodule Emily.GoldenTest do
   end
 
   test "golden cases are of operations" do
-    names = for file <- File.ls!(@folder), do: Path.basename(file, ".jsonl.gz")
+    files = Path.wildcard(Path.join(@folder, "*.jsonl.gz"))
+    assert files != []
+    names = for file <- files, do: Path.basename(file, ".jsonl.gz")
     assert names -- @operations == []
   end
 
@@ -147,6 +152,16 @@ defmodule Emily.GoldenTest do
 
   defp out(%{"type" => type, "shape" => shape}), do: {@types[type], shape}
 
+  # Elements of less than a byte begin at its highest bits; what fills the last byte is zeros.
+  defp elements(binary, {:u, bits}) when bits < 8, do: for(<<x::size(bits) <- binary>>, do: x)
+
+  defp elements(binary, {:s, bits}) when bits < 8,
+    do: for(<<x::size(bits)-signed <- binary>>, do: x)
+
+  # e5m2 is the upper half of an f16.
+  defp elements(binary, {:f, 8}), do: for(<<x <- binary>>, do: float(<<0, x>>, 16))
+  defp elements(binary, {:f8_e4m3fn, 8}), do: for(<<x::bits-8 <- binary>>, do: e4m3fn(x))
+
   # The recorder and the machines that Emily runs on are little-endian.
   defp elements(binary, {:u, bits}), do: for(<<x::size(bits)-little <- binary>>, do: x)
   defp elements(binary, {:s, bits}), do: for(<<x::size(bits)-little-signed <- binary>>, do: x)
@@ -159,6 +174,11 @@ defmodule Emily.GoldenTest do
 
   defp elements(binary, {:f, bits}),
     do: for(<<x::binary-size(div(bits, 8)) <- binary>>, do: float(x, bits))
+
+  defp e4m3fn(<<_sign::1, 127::7>>), do: :nan
+  defp e4m3fn(<<1::1, rest::7>>), do: -e4m3fn(<<0::1, rest::7>>)
+  defp e4m3fn(<<0::1, 0::4, fraction::3>>), do: fraction * 2.0 ** -9
+  defp e4m3fn(<<0::1, exponent::4, fraction::3>>), do: (8 + fraction) * 2.0 ** (exponent - 10)
 
   # Bits that are no number do not match a float.
   defp float(bytes, bits) do

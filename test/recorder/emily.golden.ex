@@ -2,7 +2,8 @@ defmodule Mix.Tasks.Emily.Golden do
   @shortdoc "Records what Nx.BinaryBackend computes, for the tests of the native core"
 
   @moduledoc """
-  Records what `Nx.BinaryBackend` computes into `test/golden/`, one file an operation.
+  Records what `Nx.BinaryBackend` computes into `test/golden/`, one file an operation, and what
+  `Nx.Type` says of types into `types.json` there.
 
       EMILY_DEPS_PATH=… MIX_ENV=test mix emily.golden [--into DIR]
 
@@ -37,6 +38,7 @@ defmodule Mix.Tasks.Emily.Golden do
     Golden.Cumulative,
     Golden.Closeness,
     Golden.Matrices,
+    Golden.NarrowMatrices,
     Golden.Spectra
   ]
 
@@ -50,6 +52,7 @@ defmodule Mix.Tasks.Emily.Golden do
     folder |> Path.join("*.jsonl.gz") |> Path.wildcard() |> Enum.each(&File.rm!/1)
 
     cases = Enum.flat_map(@families, & &1.cases())
+    File.write!(Path.join(folder, "types.json"), Golden.Types.table())
     by_name = Enum.group_by(cases, &Golden.Case.name/1)
     sizes = for {name, cases} <- by_name, do: write(folder, name, cases)
 

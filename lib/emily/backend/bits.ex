@@ -1,22 +1,20 @@
 defmodule Emily.Backend.Bits do
   @moduledoc false
-  # Nx packs types of 2 and 4 bits into bitstrings; MLX has bytes, and each element takes one.
+  # Nx has bitstrings where types of 2 and 4 bits end within a byte; Emily has whole bytes.
 
-  @doc "A binary with a whole number of bytes for each element."
-  def to_bytes(data, type) when is_list(data),
-    do: data |> :erlang.list_to_bitstring() |> to_bytes(type)
+  @doc "The data with its last byte filled with zeros."
+  def to_bytes(data) when is_list(data), do: data |> :erlang.list_to_bitstring() |> to_bytes()
+  def to_bytes(binary) when is_binary(binary), do: binary
 
-  def to_bytes(bits, {:u, size}) when size < 8,
-    do: for(<<element::size(^size)-unsigned <- bits>>, into: <<>>, do: <<element>>)
+  def to_bytes(bits) do
+    missing = 8 - rem(bit_size(bits), 8)
+    <<bits::bits, 0::size(missing)>>
+  end
 
-  def to_bytes(bits, {:s, size}) when size < 8,
-    do: for(<<element::size(^size)-signed <- bits>>, into: <<>>, do: <<element::signed>>)
-
-  def to_bytes(binary, _type), do: binary
-
-  @doc "The elements as Nx packs them."
-  def of_bytes(bytes, {kind, size}) when kind in [:u, :s] and size < 8,
-    do: for(<<element <- bytes>>, into: <<>>, do: <<element::size(size)>>)
-
-  def of_bytes(bytes, _type), do: bytes
+  @doc "The bits of `size` elements of a type."
+  def of_bytes(bytes, size, {_kind, bits}) do
+    count = size * bits
+    <<data::bits-size(^count), _filling::bits>> = bytes
+    data
+  end
 end

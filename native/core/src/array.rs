@@ -4,7 +4,7 @@ use std::{ffi::c_void, slice};
 
 use mlx_sys as sys;
 
-use crate::{Error, Result, Shape, TensorType, Type, error::take_message};
+use crate::{Error, Result, Shape, TensorType, Type, error::take_message, packing::unpack};
 
 /// A counted reference to a node of MLX's lazy graph, computed or not.
 pub struct Array(sys::mlx_array);
@@ -27,7 +27,8 @@ impl Array {
         }
     }
 
-    /// An array with a copy of `bytes`, which are row-major and in the host's byte order.
+    /// An array with a copy of `bytes`, which are row-major, in the host's byte order, and packed as
+    /// Nx does.
     ///
     /// MLX could adopt the memory instead, but gives the buffers of arrays that are no longer
     /// needed to other operations to write into, and a BEAM binary must never change.
@@ -42,6 +43,9 @@ impl Array {
                 ty.bytes(),
                 bytes.len()
             )));
+        }
+        if ty.ty.is_narrow() {
+            return Self::from_bytes(&ty.carried(), &unpack(ty, bytes));
         }
         let dims = ty.shape.dims();
         // The BEAM aligns binaries to 8 bytes at best and sub-binaries not at all; MLX reads

@@ -8,7 +8,7 @@ use crate::{
 };
 
 mod atoms {
-    rustler::atoms! { u, s, f, bf, c, nan, infinity, neg_infinity }
+    rustler::atoms! { u, s, f, f8_e4m3fn, bf, c, nan, infinity, neg_infinity }
 }
 
 /// `{:f, 32}`
@@ -33,6 +33,7 @@ fn kind_atom(ty: Type) -> Atom {
         "u" => atoms::u(),
         "s" => atoms::s(),
         "f" => atoms::f(),
+        "f8_e4m3fn" => atoms::f8_e4m3fn(),
         "bf" => atoms::bf(),
         _ => atoms::c(),
     }

@@ -18,6 +18,7 @@ use crate::{
     infer::{Outputs, infer_all},
     lower::{Lowered, Operand, lower},
     mlx::{ArrayList, memory_limit, too_large},
+    packing::pack,
 };
 
 /// Held while MLX walks a lazy graph.
@@ -37,15 +38,24 @@ pub struct Tensor {
     pending: Pending,
     /// A row-major copy whose address somebody has.
     pinned: OnceLock<Array>,
+    /// The bytes of elements that MLX carries in a wider type, once they were read.
+    packed: OnceLock<Box<[u8]>>,
 }
 
+/// Packing more elements than this takes a scheduler too long.
+const MOST_PACKED: usize = 1 << 16;
+
 impl Tensor {
-    /// A tensor with a copy of `bytes`, row-major and in the host's byte order.
+    /// A tensor with a copy of `bytes`: row-major, in the host's byte order, and packed as Nx does, with
+    /// zeros in what is left of the last byte.
     ///
     /// # Errors
     ///
-    /// If the byte count is not the type's.
+    /// If the byte count is not the type's, or the device does not have the type.
     pub fn from_bytes(stream: &Stream, ty: &TensorType, bytes: &[u8]) -> Result<Self> {
+        if let Some(error) = stream.device().refusal(ty.ty) {
+            return Err(error);
+        }
         let array = Array::from_bytes(ty, bytes)?;
         Ok(Self {
             array,
@@ -54,6 +64,7 @@ impl Tensor {
             ready: AtomicBool::new(true),
             pending: Pending::default(),
             pinned: OnceLock::new(),
+            packed: OnceLock::new(),
         })
     }
 
@@ -132,6 +143,7 @@ impl Tensor {
             ready: AtomicBool::new(false),
             pending,
             pinned: OnceLock::new(),
+            packed: OnceLock::new(),
         }
     }
 
@@ -203,25 +215,28 @@ impl Tensor {
     pub fn readable(&self) -> Result<Self> {
         self.eval()?;
         if self.array.is_row_contiguous() {
-            return Ok(self.with(self.array.clone(), true));
+            return Ok(self.with(self.array.clone(), true).packed());
         }
         let ty = self.tensor_type();
-        if ty.bytes() > memory_limit() {
+        if ty.memory() > memory_limit() {
             return Err(too_large(&ty));
         }
         let copy = self.with(self.stream.mlx().contiguous(&self.array)?, false);
         copy.eval()?;
-        Ok(copy)
+        Ok(copy.packed())
     }
 
-    /// Where the elements are, in row-major order; they stay there for as long as the tensor lives.
-    /// Call it on a stream's thread.
+    /// Where the elements' bytes are, as in [`Self::bytes`]; they stay there for as long as the tensor
+    /// lives. Call it on a stream's thread.
     ///
     /// # Errors
     ///
     /// As [`Self::eval`].
     pub fn address(&self) -> Result<usize> {
-        let readable = self.readable()?;
+        let mut readable = self.readable()?;
+        if let Some(packed) = readable.packed.take() {
+            return Ok(self.packed.get_or_init(|| packed).as_ptr() as usize);
+        }
         let array = self.pinned.get_or_init(|| readable.array);
         // SAFETY: the array is computed. Its buffer is not given to others while it is pinned.
         Ok(unsafe { array.data() } as usize)
@@ -236,16 +251,39 @@ impl Tensor {
             ready: AtomicBool::new(ready),
             pending: Pending::default(),
             pinned: OnceLock::new(),
+            packed: OnceLock::new(),
         }
     }
 
-    /// The elements' bytes, in the host's byte order, if they can be read in place without waiting;
-    /// after [`Self::readable`] they always can.
+    /// This tensor with the bytes of its narrow elements, if it has such.
+    fn packed(self) -> Self {
+        if let (true, Some(carried)) = (self.ty.is_narrow(), self.carried()) {
+            self.packed.get_or_init(|| pack(self.ty, carried));
+        }
+        self
+    }
+
+    /// The elements' bytes, in the host's byte order and packed as Nx does, if they can be had without
+    /// waiting; after [`Self::readable`] they always can. They are read in place but for types that
+    /// MLX does not have.
     pub fn bytes(&self) -> Option<&[u8]> {
+        if !self.ty.is_narrow() {
+            return self.carried();
+        }
+        if let Some(packed) = self.packed.get() {
+            return Some(packed);
+        }
+        let few = self.array.shape().size() <= MOST_PACKED;
+        let carried = self.carried().filter(|_| few)?;
+        Some(self.packed.get_or_init(|| pack(self.ty, carried)))
+    }
+
+    /// The bytes of the elements that MLX keeps.
+    fn carried(&self) -> Option<&[u8]> {
         if !self.is_ready() || !self.array.is_row_contiguous() {
             return None;
         }
-        let len = self.tensor_type().bytes();
+        let len = self.tensor_type().carried().bytes();
         if len == 0 {
             return Some(&[]);
         }

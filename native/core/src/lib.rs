@@ -14,6 +14,7 @@ mod memory;
 mod mlx;
 mod number;
 mod op;
+mod packing;
 mod pointer;
 mod program;
 mod stream;

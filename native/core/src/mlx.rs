@@ -330,7 +330,7 @@ pub(crate) fn too_large(ty: &TensorType) -> Error {
     Error::argument(format!(
         "expected a tensor of at most {} bytes, which is what memory allows, got: {ty} of {} bytes",
         memory_limit(),
-        ty.bytes()
+        ty.memory()
     ))
 }
 

@@ -83,8 +83,9 @@ impl Number {
         bytes
     }
 
-    /// A scalar of `ty`. The half types are rounded by MLX, so theirs is an f32.
+    /// A scalar of `ty`, or of its carrier. The half types are rounded by MLX, so theirs is an f32.
     pub(crate) fn scalar(self, ty: Type) -> Result<Array> {
+        let ty = ty.carrier();
         let ty = TensorType {
             ty: if ty.is_half() { Type::F32 } else { ty },
             shape: Shape::default(),

@@ -4,7 +4,7 @@ use std::{
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         mpsc::{Sender, channel},
     },
     thread,
@@ -13,7 +13,7 @@ use std::{
 use mlx_sys as sys;
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result, error::take_message, eval, mlx::Mlx};
+use crate::{Error, Result, Type, error::take_message, eval, mlx::Mlx};
 
 /// A kind of processor that MLX computes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -40,6 +40,30 @@ impl Device {
             .into_iter()
             .filter(|device| device.is_available())
             .collect()
+    }
+
+    /// Why the device cannot hold `ty`, if it cannot.
+    pub(crate) fn refusal(self, ty: Type) -> Option<Error> {
+        static METAL: OnceLock<bool> = OnceLock::new();
+        if ty != Type::F64 {
+            return None;
+        }
+        self.refusal_of_f64(*METAL.get_or_init(|| {
+            let mut available = false;
+            // SAFETY: `available` is writable.
+            unsafe { sys::mlx_metal_is_available(&raw mut available) == 0 && available }
+        }))
+    }
+
+    /// CUDA has it, Metal has not.
+    fn refusal_of_f64(self, metal: bool) -> Option<Error> {
+        let lacking = metal && self == Self::Gpu;
+        lacking.then(|| {
+            Error::argument(
+                "expected :type to be a type that the gpu has (Metal has no f64: use f32, or a CPU backend \
+                 with device: :cpu), got: {:f, 64}",
+            )
+        })
     }
 
     fn is_available(self) -> bool {
@@ -255,5 +279,28 @@ impl Worker {
             host,
             jobs,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn f64_is_refused_where_the_gpu_is_metals() {
+        let refusal = |device: Device, metal| {
+            let error = device.refusal_of_f64(metal);
+            error.map(|error| error.to_string())
+        };
+        assert_eq!(refusal(Device::Cpu, true), None);
+        assert_eq!(refusal(Device::Gpu, false), None);
+        assert_eq!(
+            refusal(Device::Gpu, true).unwrap(),
+            "expected :type to be a type that the gpu has (Metal has no f64: use f32, or a CPU backend \
+                 with device: :cpu), got: {:f, 64}"
+        );
+        for ty in Type::ALL {
+            assert!(Device::Cpu.refusal(ty).is_none(), "{ty}");
+        }
     }
 }

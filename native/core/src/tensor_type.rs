@@ -90,9 +90,27 @@ pub struct TensorType {
 }
 
 impl TensorType {
-    /// The size of a row-major buffer of this tensor, in bytes.
+    /// The size of a row-major buffer of this tensor, in bytes. Elements of less than a byte lie
+    /// beside each other in one, the first one in its highest bits, as Nx packs them.
     pub fn bytes(&self) -> usize {
-        self.shape.size() * self.ty.bytes()
+        let size = self.shape.size();
+        match self.ty.bits() {
+            bits if bits < 8 => size.div_ceil((8 / bits) as usize),
+            bits => size * (bits / 8) as usize,
+        }
+    }
+
+    /// The bytes that MLX needs to compute it.
+    pub(crate) fn memory(&self) -> usize {
+        self.shape.size() * self.ty.working().bytes()
+    }
+
+    /// The same shape of the elements that MLX keeps.
+    pub(crate) fn carried(&self) -> Self {
+        Self {
+            ty: self.ty.carrier(),
+            shape: self.shape.clone(),
+        }
     }
 }
 
@@ -142,6 +160,15 @@ mod tests {
         };
         assert_eq!((tensor.shape.size(), tensor.bytes()), (6, 12));
         assert_eq!(tensor.to_string(), "s16[2][3]");
+        for (ty, size, bytes) in [
+            (Type::U2, 9, 3),
+            (Type::S4, 3, 2),
+            (Type::S4, 0, 0),
+            (Type::F8E5M2, 3, 3),
+        ] {
+            let shape = Shape::new(&[size]).unwrap();
+            assert_eq!(TensorType { ty, shape }.bytes(), bytes, "{size} of {ty}");
+        }
         assert_eq!(Shape::new(&[]).unwrap().size(), 1);
         assert_eq!(Shape::new(&[4, 0]).unwrap().size(), 0);
     }

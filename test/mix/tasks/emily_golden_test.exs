@@ -18,6 +18,11 @@ if Code.ensure_loaded?(Nx) do
       end
     end
 
+    test "the committed table of types is what Nx says" do
+      committed = File.read!("test/golden/types.json")
+      assert IO.iodata_to_binary(Emily.Golden.Types.table()) == committed
+    end
+
     test "the committed cases are what the recorder records" do
       folder = temporary_folder()
       said = capture_io(fn -> Golden.run(["--into", folder]) end)

@@ -6,7 +6,7 @@ defmodule Emily.Golden.Case do
 
     * `op`: the operation as `emily-core` reads it, such as `"add"` or `{"sum": {…}}`;
     * `inputs`: objects with `type`, `shape` and `data` (the bytes in base64, little-endian and
-      row-major). Where there is a `view`, an operation too, the input is that view of a tensor with
+      row-major, the last one filled with zeros). Where there is a `view`, an operation too, the input is that view of a tensor with
       `data` and the shape `base`, so that its elements do not lie in order in memory;
     * `out`: `type`, `shape` and `data` of the result; `outs`, a list, where there are several;
     * `infer`: whether type and shape of the results follow from operation and inputs.
@@ -17,11 +17,45 @@ defmodule Emily.Golden.Case do
   @enforce_keys [:op, :inputs, :out, :infer]
   defstruct @enforce_keys
 
-  @types [u: 8, u: 16, u: 32, u: 64, s: 8, s: 16, s: 32, s: 64] ++
-           [f: 16, bf: 16, f: 32, f: 64, c: 64]
+  @wide [u: 8, u: 16, u: 32, u: 64, s: 8, s: 16, s: 32, s: 64] ++
+          [f: 16, bf: 16, f: 32, f: 64, c: 64]
+  @narrow [u: 2, u: 4, s: 2, s: 4, f: 8, f8_e4m3fn: 8]
+  @types @wide ++ @narrow
 
-  @doc "The types that MLX has, which are those that cases are recorded for."
+  # What narrow types meet others for: each kind, signs, and two types that Nx ranks alike.
+  @met_by_narrow [u: 8, s: 32, f: 32]
+  @met_among_narrow [
+    {{:u, 4}, {:s, 2}},
+    {{:s, 4}, {:u, 4}},
+    {{:u, 2}, {:f, 8}},
+    {{:f, 8}, {:f8_e4m3fn, 8}},
+    {{:f8_e4m3fn, 8}, {:f, 8}}
+  ]
+
+  @doc "The types that cases are recorded for: all of Nx's but `{:c, 128}`."
   def types, do: @types
+
+  @doc "Those of them that MLX has."
+  def wide, do: @wide
+
+  @doc "Those of them that MLX does not have."
+  def narrow, do: @narrow
+
+  @doc "Whether cases are recorded for these two types together; for all of them they would be many."
+  def together?(type, type), do: true
+
+  def together?(left, right) do
+    case {left in @narrow, right in @narrow} do
+      {false, false} -> true
+      {true, true} -> {left, right} in @met_among_narrow
+      {true, false} -> right in @met_by_narrow
+      {false, true} -> left in @met_by_narrow
+    end
+  end
+
+  @doc "The pairs of types that are recorded together."
+  def pairs(types \\ @types),
+    do: for(left <- types, right <- types, together?(left, right), do: {left, right})
 
   @doc """
   The case of calling `fun` with `inputs`, in a list; no case where Nx refuses the call or gives a
@@ -106,7 +140,13 @@ defmodule Emily.Golden.Case do
     %{
       type: Nx.Type.to_string(tensor.type),
       shape: Tuple.to_list(tensor.shape),
-      data: Base.encode64(Nx.to_binary(tensor))
+      data: tensor |> Nx.to_binary() |> filled() |> Base.encode64()
     }
+  end
+
+  # Elements of less than a byte may end within one.
+  defp filled(bits) do
+    missing = rem(8 - rem(bit_size(bits), 8), 8)
+    <<bits::bitstring, 0::size(missing)>>
   end
 end

@@ -19,7 +19,7 @@ defmodule Emily.Golden.Choice do
       end
 
     branches =
-      for left <- Case.types(), right <- Case.types() do
+      for {left, right} <- Case.pairs() do
         x = Values.vector(Values.small(left), left)
         y = Values.vector(Values.small(right), right)
         count = min(Nx.size(x), Nx.size(y))
@@ -59,7 +59,7 @@ defmodule Emily.Golden.Choice do
   defp select(inputs), do: Case.record("select", inputs, &Nx.select/3)
 
   defp clips do
-    for type <- Case.types(), bound <- Case.types(), one <- clip(type, bound), do: one
+    for {type, bound} <- Case.pairs(), one <- clip(type, bound), do: one
   end
 
   # BinaryBackend clips NaN to the minimum, since it is not above it; Nx does not say, EXLA and MLX

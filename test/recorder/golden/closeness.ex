@@ -7,8 +7,7 @@ defmodule Emily.Golden.Closeness do
   @integers [:u, :s]
 
   def cases do
-    for left <- Case.types(),
-        right <- Case.types(),
+    for {left, right} <- Case.pairs(),
         # Both together are numbers of 128 bits.
         not ({:c, 64} in [left, right] and {:f, 64} in [left, right]),
         {a, b} <- pairs(left, right),

@@ -25,8 +25,7 @@ defmodule Emily.Golden.Contraction do
     alike = for type <- Case.types(), form <- @forms, one <- form(type, type, form), do: one
 
     mixed =
-      for left <- Case.types(),
-          right <- Case.types(),
+      for {left, right} <- Case.pairs(),
           left != right,
           form <- [Enum.at(@forms, 1), Enum.at(@forms, 9)],
           one <- form(left, right, form),
@@ -55,8 +54,8 @@ defmodule Emily.Golden.Contraction do
 
   # Integers whose products overflow, which wrap.
   defp extremes do
-    for {left_kind, _} = left when left_kind in [:u, :s] <- Case.types(),
-        {right_kind, _} = right when right_kind in [:u, :s] <- Case.types(),
+    for {{left_kind, _} = left, {right_kind, _} = right} <- Case.pairs(),
+        left_kind in [:u, :s] and right_kind in [:u, :s],
         x = Values.special(left),
         y = Enum.reverse(Values.special(right)),
         count = min(length(x), length(y)),

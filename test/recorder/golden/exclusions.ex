@@ -4,7 +4,8 @@ defmodule Emily.Golden.Exclusions do
 
   Each clause states why. Nx's documentation decides; where it is silent, what EXLA and IEEE 754 have
   counts more than what follows from Elixir's arithmetic. Where BinaryBackend raises, there is no
-  element to begin with.
+  element to begin with: of the types of 2 and 4 bits it does not broadcast a scalar, accumulate, or
+  count the leading zeros of anything but zero.
   """
 
   # Of these, parts of complex numbers that are not finite come out one by one.
@@ -30,8 +31,9 @@ defmodule Emily.Golden.Exclusions do
 
   # Integers that the result's float type does not hold: Nx merges the types first, while
   # BinaryBackend computes with integers of any size and rounds at last. Conversion is no merge.
-  defp unfit?(name, number, {kind, _} = type) when is_integer(number) and kind in [:f, :bf, :c],
-    do: name != "as_type" and abs(number) > 2 ** digits(type)
+  defp unfit?(name, number, {kind, _} = type)
+       when is_integer(number) and kind in [:f, :bf, :f8_e4m3fn, :c],
+       do: name != "as_type" and abs(number) > 2 ** digits(type)
 
   # Floats beyond 2^17: what a device keeps of a period's last digits is its own.
   defp unfit?(name, number, _type) when name in @periodic and is_float(number),
@@ -55,10 +57,12 @@ defmodule Emily.Golden.Exclusions do
   defp unfit?("as_type", number, {kind, _}) when is_float(number) and kind in [:u, :s],
     do: number >= 2.0 ** 63 or number < -(2.0 ** 63)
 
-  # BinaryBackend cuts off the bits that bf16 does not have, so that what rounds to infinity does not
-  # get there.
+  # BinaryBackend cuts off the bits that bf16 and e5m2 do not have, so that what rounds to infinity does
+  # not get there.
   defp unfit?("as_type", number, {:bf, 16}) when is_float(number),
     do: abs(number) > 2.0 ** 127 * (2 - 2.0 ** -7)
+
+  defp unfit?("as_type", number, {:f, 8}) when is_float(number), do: abs(number) > 57_344.0
 
   defp unfit?(_name, _number, _type), do: false
 
@@ -98,6 +102,23 @@ defmodule Emily.Golden.Exclusions do
 
   defp zero?(%Complex{re: re, im: im}), do: re == 0 and im == 0
 
+  @doc """
+  Whether BinaryBackend reads the number of this type as another one: a subnormal number of e5m2 it takes
+  for a normal one, so that 2^-16 becomes 1.25 * 2^-15.
+  """
+  def misread?(number, {:f, 8}), do: number != 0 and abs(number) < 2.0 ** -14
+  def misread?(_number, _type), do: false
+
+  @doc """
+  Whether BinaryBackend puts the bits of another type around tensors of this one.
+
+  Where it pads with a number of its own, the result gets the type of `Nx.Type.merge_number/2`, which
+  is wider than these, while the tensor stays as it is.
+  """
+  def mispadded?({kind, bits}), do: kind == :f8_e4m3fn or (kind in [:u, :s] and bits < 8)
+
+  defp digits({:f, 8}), do: 3
+  defp digits({:f8_e4m3fn, 8}), do: 4
   defp digits({:f, 16}), do: 11
   defp digits({:bf, 16}), do: 8
   defp digits({:f, 64}), do: 53

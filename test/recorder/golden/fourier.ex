@@ -1,7 +1,7 @@
 defmodule Emily.Golden.Fourier do
   @moduledoc "Cases of Fourier transforms."
 
-  alias Emily.Golden.{Case, Values, View}
+  alias Emily.Golden.{Case, Exclusions, Values, View}
 
   @eps 1.0e-10
 
@@ -53,6 +53,10 @@ defmodule Emily.Golden.Fourier do
   # BinaryBackend loses a transform of one real number. Of f64 the transform is c128, which MLX does
   # not have, and so is what irfft has on its way to f64.
   defp fit?(_name, {:f, 64}, _length), do: false
+
+  defp fit?(:irfft, type, _length) when type == {:f8_e4m3fn, 8},
+    do: not Exclusions.mispadded?(type)
+
   defp fit?(_name, type, 1), do: match?({:c, _}, type)
   defp fit?(_name, _type, _length), do: true
 

@@ -179,8 +179,11 @@ defmodule Emily.Golden.Indexing do
 
   defp within(:indexed_add, target, updates) do
     case type(target) do
-      {kind, _} = type when kind in [:f, :bf, :c] -> {small(target, type), small(updates, type)}
-      _integer -> {target, updates}
+      {kind, _} = type when kind in [:f, :bf, :f8_e4m3fn, :c] ->
+        {small(target, type), small(updates, type)}
+
+      _integer ->
+        {target, updates}
     end
   end
 

@@ -37,11 +37,11 @@ defmodule Emily.Golden.Matrices do
     plain = hd(forms)
 
     alike =
-      for type <- Case.types(), form <- forms, one <- triangular(type, type, form), do: one
+      for type <- Case.wide(), form <- forms, one <- triangular(type, type, form), do: one
 
     mixed =
-      for a <- Case.types(),
-          b <- Case.types(),
+      for a <- Case.wide(),
+          b <- Case.wide(),
           a != b,
           one <- triangular_solve(regular(a, {2, 2}), Values.random(b, {2}), plain),
           do: one
@@ -75,7 +75,7 @@ defmodule Emily.Golden.Matrices do
   defp triangular_views do
     form = %{lower: true, left_side: true, transform_a: :none}
 
-    for type <- Case.types(),
+    for type <- Case.wide(),
         a = regular(type, {2, 3, 3}),
         b = Values.random(type, {2, 3, 2}),
         {a, b} <- [{View.strided(a), View.reversed(b)}, {View.reversed(a), View.strided(b)}],
@@ -86,7 +86,7 @@ defmodule Emily.Golden.Matrices do
   defp triangular_specials do
     form = %{lower: true, left_side: true, transform_a: :none}
 
-    for {kind, _} = type when kind in [:f, :bf] <- Case.types(),
+    for {kind, _} = type when kind in [:f, :bf] <- Case.wide(),
         number <- Values.special(type),
         number != 0,
         {a, b} <- [
@@ -116,11 +116,11 @@ defmodule Emily.Golden.Matrices do
     ]
 
     alike =
-      for type <- Case.types(), {a, b} <- shapes, do: {mixed(type, a), Values.random(type, b)}
+      for type <- Case.wide(), {a, b} <- shapes, do: {mixed(type, a), Values.random(type, b)}
 
     different =
-      for a <- Case.types(),
-          b <- Case.types(),
+      for a <- Case.wide(),
+          b <- Case.wide(),
           a != b,
           do: {mixed(a, {2, 2}), Values.random(b, {2})}
 
@@ -129,7 +129,7 @@ defmodule Emily.Golden.Matrices do
           do: {mixed(type, {@large, @large}), Values.random(type, {@large})}
 
     views =
-      for type <- Case.types(),
+      for type <- Case.wide(),
           a = mixed(type, {3, 3}),
           b = Values.random(type, {3, 2}),
           do: {View.transposed(a), View.strided(b)}
@@ -159,12 +159,12 @@ defmodule Emily.Golden.Matrices do
 
   defp cholesky do
     inputs =
-      for type <- Case.types(), shape <- [{1, 1}, {2, 2}, {4, 4}, {2, 3, 3}, {2, 1, 2, 2}] do
+      for type <- Case.wide(), shape <- [{1, 1}, {2, 2}, {4, 4}, {2, 3, 3}, {2, 1, 2, 2}] do
         definite(type, shape)
       end
 
     large = for type <- @large_types, do: definite(type, {@large, @large})
-    views = for type <- Case.types(), do: View.strided(definite(type, {3, 3}))
+    views = for type <- Case.wide(), do: View.strided(definite(type, {3, 3}))
 
     for input <- inputs ++ large ++ views,
         one <- Case.record("cholesky", [input], &Nx.LinAlg.cholesky/1),
@@ -182,16 +182,16 @@ defmodule Emily.Golden.Matrices do
 
   defp determinant do
     shapes = [{1, 1}, {2, 2}, {3, 3}, {4, 4}, {5, 5}, {2, 2, 2}, {2, 3, 3}, {2, 1, 3, 4, 4}]
-    inputs = for type <- Case.types(), shape <- shapes, do: mixed(type, shape)
-    small = for type <- Case.types(), size <- [2, 3], do: Values.random(type, {3, size, size})
+    inputs = for type <- Case.wide(), shape <- shapes, do: mixed(type, shape)
+    small = for type <- Case.wide(), size <- [2, 3], do: Values.random(type, {3, size, size})
 
     singular =
-      for type <- Case.types(),
+      for type <- Case.wide(),
           size <- 1..5,
           do: Values.vector(rows(size, fn _, _ -> 1 end), type)
 
     wrapping =
-      for {kind, _} = type when kind in [:u, :s] <- Case.types(),
+      for {kind, _} = type when kind in [:u, :s] <- Case.wide(),
           size <- [2, 3],
           numbers = Values.special(type),
           do:
@@ -200,7 +200,7 @@ defmodule Emily.Golden.Matrices do
               type
             )
 
-    views = for type <- Case.types(), do: View.transposed(mixed(type, {4, 4}))
+    views = for type <- Case.wide(), do: View.transposed(mixed(type, {4, 4}))
 
     for input <- inputs ++ small ++ singular ++ wrapping ++ views,
         one <- Case.record("determinant", [input], &Nx.LinAlg.determinant/1),
@@ -213,17 +213,17 @@ defmodule Emily.Golden.Matrices do
     shapes = [{1, 1}, {1, 3}, {3, 1}, {3, 3}, {4, 2}, {2, 4}, {2, 4, 3}, {2, 1, 3, 3}]
 
     inputs =
-      for type <- Case.types(),
+      for type <- Case.wide(),
           shape <- shapes,
           do: Nx.add(Values.random(type, shape), Nx.eye(shape, type: type))
 
-    views = for type <- Case.types(), do: View.strided(Values.random(type, {3, 4}))
+    views = for type <- Case.wide(), do: View.strided(Values.random(type, {3, 4}))
 
     # R's diagonal keeps its signs where nothing is below it.
     triangular =
-      for {kind, _} = type when kind != :u <- Case.types(), do: Nx.triu(regular(type, {4, 3}))
+      for {kind, _} = type when kind != :u <- Case.wide(), do: Nx.triu(regular(type, {4, 3}))
 
-    zeros = for type <- Case.types(), do: Values.random(type, {3, 2}, 0, 0)
+    zeros = for type <- Case.wide(), do: Values.random(type, {3, 2}, 0, 0)
 
     small =
       for mode <- [:reduced, :complete],
@@ -239,14 +239,14 @@ defmodule Emily.Golden.Matrices do
 
   defp lu do
     shapes = [{1, 1}, {2, 2}, {4, 4}, {2, 3, 3}, {1, 2, 1, 3, 3}]
-    inputs = for type <- Case.types(), shape <- shapes, do: mixed(type, shape)
+    inputs = for type <- Case.wide(), shape <- shapes, do: mixed(type, shape)
     large = [mixed({:f, 32}, {@large, @large})]
 
     singular =
-      for type <- Case.types(), do: Values.vector(rows(3, fn row, _ -> 2 ** row end), type)
+      for type <- Case.wide(), do: Values.vector(rows(3, fn row, _ -> 2 ** row end), type)
 
-    zeros = for type <- Case.types(), do: Values.random(type, {2, 2}, 0, 0)
-    views = for type <- Case.types(), do: View.transposed(mixed(type, {3, 3}))
+    zeros = for type <- Case.wide(), do: Values.random(type, {2, 2}, 0, 0)
+    views = for type <- Case.wide(), do: View.transposed(mixed(type, {3, 3}))
 
     for input <- inputs ++ large ++ singular ++ zeros ++ views,
         one <- Case.record("lu", [input], &Nx.LinAlg.lu/1),

@@ -41,7 +41,7 @@ defmodule Emily.Golden.Movement do
 
   defp as_type(input, to), do: Case.record("as_type", [input], &Nx.as_type(&1, to), @chosen)
 
-  defp convertible({kind, _} = from) when kind in [:f, :bf],
+  defp convertible({kind, _} = from) when kind in [:f, :bf, :f8_e4m3fn],
     do:
       Values.vector(Values.special(from) ++ [300.0, -300.7, 40_000.5, -1.0e3, 2.99, -0.99], from)
 
@@ -145,11 +145,13 @@ defmodule Emily.Golden.Movement do
 
     mixed =
       for other <- Case.types(),
+          Case.together?(type, other),
           inputs = [
             Values.vector(Values.small(type), type),
             Values.vector(Values.small(other), other)
           ],
-          heads = Enum.map(inputs, & &1[0..4]),
+          last = inputs |> Enum.map(&Nx.size/1) |> Enum.min() |> min(5) |> Kernel.-(1),
+          heads = Enum.map(inputs, & &1[0..last]),
           one <- concatenate(inputs, 0) ++ stack(heads, 1),
           do: one
 

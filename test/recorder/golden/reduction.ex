@@ -43,7 +43,8 @@ defmodule Emily.Golden.Reduction do
 
   # The sum and the product of the greatest numbers leave the range of a float but not that of
   # BinaryBackend's f64.
-  defp rows(name, {kind, _} = type) when kind in [:f, :bf] and name in [:sum, :product] do
+  defp rows(name, {kind, _} = type)
+       when kind in [:f, :bf, :f8_e4m3fn] and name in [:sum, :product] do
     [
       Values.small(type),
       [1.5],
@@ -55,7 +56,7 @@ defmodule Emily.Golden.Reduction do
     ]
   end
 
-  defp rows(_name, {kind, _} = type) when kind in [:f, :bf] do
+  defp rows(_name, {kind, _} = type) when kind in [:f, :bf, :f8_e4m3fn] do
     [
       Values.finite(type),
       Values.special(type),
@@ -97,7 +98,7 @@ defmodule Emily.Golden.Reduction do
 
   # A complex zero is never false in BinaryBackend; see `rows/2`.
   defp low(name, {:c, _}) when name in [:all, :any], do: 1
-  defp low(:product, {kind, _}) when kind in [:f, :bf, :c], do: 0.25
+  defp low(:product, {kind, _}) when kind in [:f, :bf, :f8_e4m3fn, :c], do: 0.25
   defp low(_name, _type), do: -3
 
   defp reduce(name, input, axes, keep) do
@@ -130,7 +131,9 @@ defmodule Emily.Golden.Reduction do
       extreme(name, Values.random(type, {}), nil, false, tie_break)
   end
 
-  defp nans({kind, _}) when kind in [:f, :bf], do: [1.0, :nan, 2.0, :nan, :infinity, 0.0]
+  defp nans({kind, _}) when kind in [:f, :bf, :f8_e4m3fn],
+    do: [1.0, :nan, 2.0, :nan, :infinity, 0.0]
+
   defp nans(_type), do: [1, 0, 1, 0, 1]
 
   # `keep_axis` without an axis keeps nothing in Nx but the shape {1, …} of what it flattened.

@@ -23,7 +23,7 @@ defmodule Emily.Golden.View do
     rank = Nx.rank(tensor)
     last = rank - 1
     lengths = Tuple.to_list(tensor.shape)
-    gap = Nx.broadcast(Nx.tensor(1, type: tensor.type), tensor.shape)
+    gap = Nx.as_type(Nx.broadcast(1, tensor.shape), tensor.type)
     wide = Nx.stack([tensor, gap], axis: rank)
     base = Nx.reshape(wide, put_elem(tensor.shape, last, 2 * elem(tensor.shape, last)))
 
@@ -51,8 +51,8 @@ defmodule Emily.Golden.View do
 
   @doc "A vector repeated as the rows of a matrix that stores it once."
   def repeated(vector, rows) do
-    {size} = vector.shape
-    tensor = Nx.broadcast(vector, {rows, size})
+    # BinaryBackend does not broadcast elements of less than a byte.
+    tensor = vector |> List.duplicate(rows) |> Nx.stack()
     %__MODULE__{tensor: tensor, base: vector, op: %{broadcast: %{axes: [1]}}}
   end
 

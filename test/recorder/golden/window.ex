@@ -1,7 +1,7 @@
 defmodule Emily.Golden.Window do
   @moduledoc "Cases of windows that slide over a tensor."
 
-  alias Emily.Golden.{Case, Values, View}
+  alias Emily.Golden.{Case, Exclusions, Values, View}
 
   # Shape, window, padding, strides, dilations. Windows of more than a few elements are computed in
   # other ways, which depend on whether they overlap.
@@ -46,6 +46,7 @@ defmodule Emily.Golden.Window do
     scatters =
       for name <- ~w(window_scatter_max window_scatter_min)a,
           type <- Case.types(),
+          not Exclusions.mispadded?(type),
           one <- scattered(name, type) ++ ties(name, type),
           do: one
 
@@ -69,19 +70,19 @@ defmodule Emily.Golden.Window do
   end
 
   # Products stay within a float's range.
-  defp range(:window_product, {kind, _}) when kind in [:f, :bf, :c], do: {0.5, 2}
+  defp range(:window_product, {kind, _}) when kind in [:f, :bf, :f8_e4m3fn, :c], do: {0.5, 2}
   defp range(_name, _type), do: {-3, 3}
 
   # Each window has what decides something among other numbers. See `Emily.Golden.Reduction` for what
   # BinaryBackend and devices have of their own.
   defp rows(name, {kind, _} = type)
-       when kind in [:f, :bf] and name in [:window_max, :window_min] do
+       when kind in [:f, :bf, :f8_e4m3fn] and name in [:window_max, :window_min] do
     slide(name, type, Values.special(type)) ++
       slide(name, type, [0.0, -0.0, 0.0]) ++
       slide(name, type, [:neg_infinity, :neg_infinity, 1.0, :nan, 2.0, :infinity, :infinity])
   end
 
-  defp rows(_name, {kind, _} = type) when kind in [:f, :bf] do
+  defp rows(_name, {kind, _} = type) when kind in [:f, :bf, :f8_e4m3fn] do
     numbers = [1.0, 2.0, :infinity, 1.0, 2.0, :nan, 1.0, 2.0, :neg_infinity, :infinity, 1.0]
     for name <- ~w(window_sum window_product)a, one <- slide(name, type, numbers), do: one
   end
@@ -133,7 +134,7 @@ defmodule Emily.Golden.Window do
         do: one
   end
 
-  defp not_numbers({kind, _}) when kind in [:f, :bf] do
+  defp not_numbers({kind, _}) when kind in [:f, :bf, :f8_e4m3fn] do
     [
       [:nan, 1.0, 2.0, :nan, 1.0, 3.0, :nan],
       [:nan, :nan, :nan, :nan, :nan, :nan, :nan],

@@ -22,6 +22,7 @@ mod indexing;
 mod indices;
 mod linalg;
 pub(crate) mod movement;
+mod narrow;
 mod operand;
 mod order;
 mod pad;
@@ -30,6 +31,7 @@ mod reducer;
 mod reduction;
 mod scatter;
 pub(crate) mod scatter_window;
+mod small_float;
 mod special;
 mod unary;
 pub(crate) mod window;
@@ -67,35 +69,46 @@ pub(crate) fn lower(
     stream: &Stream,
 ) -> Result<Lowered> {
     let mut checks = Checks::default();
-    let result = refusal(op, outs, inputs).map_or_else(
-        || guarded(|| families(op, outs, inputs, stream, &mut checks)),
+    let result = refusal(op, outs, inputs, stream).map_or_else(
+        || {
+            guarded(|| {
+                if narrow::concerns(outs, inputs) {
+                    return narrow::lower(op, outs, inputs, stream, &mut checks);
+                }
+                families(op, outs, inputs, stream, &mut checks)
+            })
+        },
         Err,
     );
     match result {
         Ok(arrays) => {
-            let fit = arrays.len() == outs.len()
-                && arrays
-                    .iter()
-                    .zip(outs)
-                    .all(|(array, out)| array.has_type(out));
-            if fit {
+            if fit(&arrays, outs) {
                 return Ok(Lowered { arrays, checks });
             }
-            let got: Vec<_> = arrays.iter().map(Array::tensor_type).collect();
-            Err(Error::argument(format!(
-                "expected {} of {} to give {}, got: {}",
-                op.name(),
-                list(&types(inputs)),
-                list(outs),
-                list(&got)
-            )))
+            Err(misfit(op, outs, inputs, &arrays))
         }
         Err(error) => Err(error.in_operation(op, outs, &types(inputs), &stream.to_string())),
     }
 }
 
+fn fit(arrays: &[Array], outs: &[TensorType]) -> bool {
+    let mut results = arrays.iter().zip(outs);
+    arrays.len() == outs.len() && results.all(|(array, out)| array.has_type(out))
+}
+
+fn misfit(op: &Op, outs: &[TensorType], inputs: &[Operand<'_>], arrays: &[Array]) -> Error {
+    let got: Vec<_> = arrays.iter().map(Array::tensor_type).collect();
+    Error::argument(format!(
+        "expected {} of {} to give {}, got: {}",
+        op.name(),
+        list(&types(inputs)),
+        list(outs),
+        list(&got)
+    ))
+}
+
 /// What is wrong with the call whatever the operation does, if anything is.
-fn refusal(op: &Op, outs: &[TensorType], inputs: &[Operand<'_>]) -> Option<Error> {
+fn refusal(op: &Op, outs: &[TensorType], inputs: &[Operand<'_>], stream: &Stream) -> Option<Error> {
     let problem = match (op.arity(), inputs.len()) {
         (Some(expected), given) if expected != given => Some(format!(
             "expected {} to take {expected} inputs, got: {given}",
@@ -114,8 +127,14 @@ fn refusal(op: &Op, outs: &[TensorType], inputs: &[Operand<'_>]) -> Option<Error
         _ => None,
     };
     problem.map(Error::argument).or_else(|| {
-        let vast = outs.iter().find(|out| out.bytes() > memory_limit());
-        vast.filter(|_| !is_view(op)).map(too_large)
+        let device = stream.device();
+        let vast = outs.iter().find(|out| out.memory() > memory_limit());
+        let too_large = vast.filter(|_| !is_view(op)).map(too_large);
+        too_large.or_else(|| {
+            let inputs = inputs.iter().map(|input| input.ty);
+            let mut types = outs.iter().map(|out| out.ty).chain(inputs);
+            types.find_map(|ty| device.refusal(ty))
+        })
     })
 }
 

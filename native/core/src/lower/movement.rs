@@ -97,16 +97,20 @@ pub(crate) fn check_slice(
     Ok(())
 }
 
-/// Types of the same width alone have the same shape; complex numbers Nx does not take apart.
 pub(super) fn bitcast(mlx: Mlx, x: &Array, ty: Type) -> Result<Array> {
-    let complex = [x.ty(), ty].iter().any(|ty| ty.kind() == Kind::Complex);
-    if x.ty().bits() != ty.bits() || complex {
-        return Err(Error::argument(format!(
-            "expected bitcast between real types of the same width, got: {} to {ty}",
-            x.ty()
-        )));
-    }
+    check_bitcast(x.ty(), ty)?;
     mlx.view(x, ty)
+}
+
+/// Types of the same width alone have the same shape; complex numbers Nx does not take apart.
+pub(super) fn check_bitcast(from: Type, to: Type) -> Result<()> {
+    let complex = [from, to].iter().any(|ty| ty.kind() == Kind::Complex);
+    if from.bits() == to.bits() && !complex {
+        return Ok(());
+    }
+    Err(Error::argument(format!(
+        "expected bitcast between real types of the same width, got: {from} to {to}"
+    )))
 }
 
 pub(super) fn concatenate(mlx: Mlx, inputs: &[&Array], axis: usize, ty: Type) -> Result<Array> {

@@ -22,12 +22,39 @@ impl fmt::Display for Element {
     }
 }
 
-/// The elements of little-endian `bytes`.
+/// The elements of little-endian `bytes`; what fills the last byte counts as elements too.
 pub fn elements(ty: Type, bytes: &[u8]) -> Vec<Element> {
+    if ty.bits() < 8 {
+        let fields = bytes.iter().flat_map(|&byte| fields(ty, byte));
+        return fields.map(Element::Integer).collect();
+    }
+    let size = ty.bits() as usize / 8;
     bytes
-        .chunks_exact(ty.bytes())
+        .chunks_exact(size)
         .map(|bytes| element(ty, bytes))
         .collect()
+}
+
+/// The integers in a byte, the first one in its highest bits.
+fn fields(ty: Type, byte: u8) -> impl Iterator<Item = i128> {
+    let bits = ty.bits();
+    let places = (0..8 / bits).map(move |at| 8 - bits - at * bits);
+    places.map(move |place| {
+        let field = i128::from(byte >> place) & ((1 << bits) - 1);
+        let negative = ty.nx().0 == "s" && field >= 1 << (bits - 1);
+        if negative { field - (1 << bits) } else { field }
+    })
+}
+
+/// 4 bits of exponent, 3 of fraction, no infinities.
+fn e4m3fn(code: u8) -> f64 {
+    let sign = if code < 0x80 { 1.0 } else { -1.0 };
+    let (exponent, fraction) = (i32::from(code >> 3 & 0xf), f64::from(code & 7));
+    sign * match (exponent, code & 7) {
+        (15, 7) => f64::NAN,
+        (0, _) => fraction * 2_f64.powi(-9),
+        _ => (8.0 + fraction) * 2_f64.powi(exponent - 10),
+    }
 }
 
 fn element(ty: Type, bytes: &[u8]) -> Element {
@@ -45,6 +72,9 @@ fn element(ty: Type, bytes: &[u8]) -> Element {
         Type::S16 => Element::Integer(read!(i16).into()),
         Type::S32 => Element::Integer(read!(i32).into()),
         Type::S64 => Element::Integer(read!(i64).into()),
+        Type::U2 | Type::U4 | Type::S2 | Type::S4 => unreachable!("{ty} has no bytes of its own"),
+        Type::F8E5M2 => Element::Float(f16::from_le_bytes([0, bytes[0]]).into()),
+        Type::F8E4M3FN => Element::Float(e4m3fn(bytes[0])),
         Type::F16 => Element::Float(read!(f16).into()),
         Type::Bf16 => Element::Float(read!(bf16).into()),
         Type::F32 => Element::Float(read!(f32).into()),

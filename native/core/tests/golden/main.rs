@@ -11,6 +11,7 @@ mod compare;
 mod elements;
 mod replay;
 mod tolerance;
+mod types;
 
 use std::collections::BTreeSet;
 

@@ -17,7 +17,8 @@ pub struct Tolerance {
 pub fn tolerance(op: &Op, ty: Type, device: Device) -> Tolerance {
     let tolerance = on_cpu(op, ty);
     match (device, op, ty) {
-        (Device::Cpu, _, _) => tolerance,
+        // The unit of f8 has room for whatever a device does in f32.
+        (Device::Cpu, ..) | (_, _, Type::F8E5M2 | Type::F8E4M3FN) => tolerance,
         // Products of matrices may take the first 11 bits of each number alone.
         (Device::Gpu, Op::Dot { .. } | Op::Conv { .. }, Type::F32 | Type::C64) => Tolerance {
             relative: 2_f64.powi(-8),
@@ -34,10 +35,12 @@ pub fn tolerance(op: &Op, ty: Type, device: Device) -> Tolerance {
 }
 
 /// A unit is the distance from 1 to the next number of the type. `Nx.BinaryBackend` computes in f64
-/// and rounds once, except to bf16, whose further bits it cuts off: there a correctly rounded
-/// result may be one unit away.
+/// and rounds once, except to bf16 and f8: further bits it cuts off, of bf16 and e5m2, or it rounds them
+/// without a carry, of e4m3fn. There a correctly rounded result may be one unit away.
 fn on_cpu(op: &Op, ty: Type) -> Tolerance {
     let (unit, least_normal) = match ty {
+        Type::F8E5M2 => (2_f64.powi(-2), 2_f64.powi(-14)),
+        Type::F8E4M3FN => (2_f64.powi(-3), 2_f64.powi(-6)),
         Type::F16 => (2_f64.powi(-10), 2_f64.powi(-14)),
         Type::Bf16 => (2_f64.powi(-7), 2_f64.powi(-126)),
         Type::F32 | Type::C64 => (2_f64.powi(-23), 2_f64.powi(-126)),
@@ -54,7 +57,9 @@ fn on_cpu(op: &Op, ty: Type) -> Tolerance {
     }
     let units = match ty {
         _ if moves(op) => 0.0,
-        // Computed in f32 and rounded once; see above for the other unit of bf16.
+        // Computed in f32 and rounded once; see above for the other unit of bf16, and that of f8, next
+        // to which the errors of f32 are nothing.
+        Type::F8E5M2 | Type::F8E4M3FN => 1.0,
         Type::F16 => units(op, ty).min(1.0),
         Type::Bf16 => units(op, ty).min(1.0) + 1.0,
         _ => units(op, ty),
@@ -71,6 +76,19 @@ fn on_cpu(op: &Op, ty: Type) -> Tolerance {
 /// Numbers are up to a few dozen.
 fn of_matrices(op: &Op, unit: f64) -> Option<(f64, f64)> {
     let allowed = match op {
+        // All that is recorded of f8 is exact.
+        Op::TriangularSolve { .. }
+        | Op::Solve
+        | Op::Determinant
+        | Op::Lu
+        | Op::Cholesky
+        | Op::Qr { .. }
+        | Op::Eigh
+        | Op::Svd { .. }
+            if unit > 2_f64.powi(-7) =>
+        {
+            0.01
+        }
         Op::TriangularSolve { .. } | Op::Solve | Op::Determinant | Op::Lu => 16.0 * unit,
         // Nx adds 1.0e-10 to what it divides by.
         Op::Cholesky => (16.0 * unit).max(1e-9),

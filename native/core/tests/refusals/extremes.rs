@@ -65,7 +65,8 @@ fn joined_shapes_that_overflow() {
 fn integers_that_processors_trap_on() {
     let stream = stream();
     for integer in Type::ALL.into_iter().filter(|ty| ty.is_integer()) {
-        let out = ty(integer, &[2]);
+        // As many as fill bytes, whatever the type.
+        let out = ty(integer, &[4]);
         let least = if integer.nx().0 == "s" {
             -1_i64 << (integer.bits() - 1)
         } else {
