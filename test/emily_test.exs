@@ -90,8 +90,13 @@ defmodule EmilyTest do
          "expected :shape to be a list of sizes below 2^63, got: [an integer beyond 64 bits]"},
         {["", {2, 3}, {:u, 8}], "expected :shape to be a list of sizes below 2^63, got: {2, 3}"},
         {["", [1], {:f, 128}],
-         "expected :type to be one of {:u, 8}, {:u, 16}, {:u, 32}, {:u, 64}, {:s, 8}, {:s, 16}, " <>
-           "{:s, 32}, {:s, 64}, {:f, 16}, {:bf, 16}, {:f, 32}, {:f, 64}, {:c, 64}, got: {:f, 128}"},
+         "expected :type to be one of {:u, 2}, {:u, 4}, {:u, 8}, {:u, 16}, {:u, 32}, {:u, 64}, " <>
+           "{:s, 2}, {:s, 4}, {:s, 8}, {:s, 16}, {:s, 32}, {:s, 64}, {:f, 8}, {:f8_e4m3fn, 8}, " <>
+           "{:f, 16}, {:bf, 16}, {:f, 32}, {:f, 64}, {:c, 64}, got: {:f, 128}"},
+        {["", [1], {:c, 128}],
+         "expected :type to be a type of MLX's (instead of {:c, 128} use {:c, 64}), got: {:c, 128}"},
+        {[<<0x12, 0x30>>, [5], {:s, 4}],
+         "expected :binary to be 3 bytes for s4[5], got: 2 bytes"},
         {[:bytes, [1], {:u, 8}], "expected :binary to be a binary, got: :bytes"}
       ]
 

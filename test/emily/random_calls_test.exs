@@ -15,8 +15,8 @@ defmodule Emily.RandomCallsTest do
 
   @calls 6_000
 
-  @types for(kind <- [:u, :s], bits <- [8, 16, 32, 64], do: {kind, bits}) ++
-           [f: 16, bf: 16, f: 32, f: 64, c: 64]
+  @types for(kind <- [:u, :s], bits <- [2, 4, 8, 16, 32, 64], do: {kind, bits}) ++
+           [f: 8, f8_e4m3fn: 8, f: 16, bf: 16, f: 32, f: 64, c: 64]
 
   @operations [{:nonsense, []} | Operations.all()]
 
@@ -54,12 +54,12 @@ defmodule Emily.RandomCallsTest do
     shape = shape()
     count = Enum.product(shape)
 
-    # Small numbers are indices and sizes that may fit.
-    bytes =
-      if pick([true, false]),
-        do: :rand.bytes(count * div(bits, 8)),
-        else: for(_ <- 1..count//1, into: <<>>, do: <<pick([0, 0, 1, 2])::size(bits)-little>>)
+    size = div(count * bits + 7, 8)
+    filling = 8 * size - count * bits
 
+    # Small numbers are indices and sizes that may fit.
+    small = for _ <- 1..count//1, into: <<>>, do: <<pick([0, 0, 1, 2])::size(bits)-little>>
+    bytes = pick([:rand.bytes(size), <<small::bits, 0::size(filling)>>])
     Native.from_binary(stream, bytes, shape, type)
   end
 

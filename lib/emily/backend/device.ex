@@ -1,6 +1,6 @@
 defmodule Emily.Backend.Device do
   @moduledoc false
-  # Where tensors are computed, and what can be computed there.
+  # Where tensors are computed.
 
   alias Emily.Native.DefaultStream
 
@@ -21,24 +21,4 @@ defmodule Emily.Backend.Device do
 
   @doc "The stream that computes on a device."
   def stream(device), do: DefaultStream.get(device)
-
-  @doc "Refuses types that MLX cannot compute with on a device."
-  def check_type!({:c, 128}, device) do
-    raise ArgumentError,
-          "expected a type that MLX computes with on :#{device}, got: {:c, 128}; " <>
-            "use {:c, 64} (for example `Nx.as_type(tensor, :c64)` before the tensor is moved to Emily)"
-  end
-
-  def check_type!({:f, 64}, :gpu) do
-    if metal?() do
-      raise ArgumentError,
-            "expected a type that MLX computes with on :gpu (Metal has no 64-bit floats), " <>
-              "got: {:f, 64}; use {:f, 32}, or compute on the CPU with " <>
-              "`Nx.default_backend({Emily.Backend, device: :cpu})`"
-    end
-  end
-
-  def check_type!(_type, _device), do: :ok
-
-  defp metal?, do: match?({:unix, :darwin}, :os.type())
 end

@@ -17,7 +17,7 @@ use crate::{
 };
 
 mod atoms {
-    rustler::atoms! { ok, already_deallocated, pending, nil }
+    rustler::atoms! { ok, already_deallocated, pending, nil, c }
 }
 
 /// A tensor with a copy of `binary`, on a scheduler: for copies that take well under 1 ms.
@@ -201,6 +201,12 @@ fn address(
 
 fn decode_type(ty: Term<'_>) -> NifResult<Type> {
     ty.decode().map_err(|_| {
+        let double_complex = (atoms::c(), 128);
+        if ty.decode::<(Atom, u64)>().is_ok_and(|ty| ty == double_complex) {
+            return argument(
+                "expected :type to be a type of MLX's (instead of {:c, 128} use {:c, 64}), got: {:c, 128}",
+            );
+        }
         let known: Vec<_> = Type::ALL
             .iter()
             .map(|ty| format!("{{:{}, {}}}", ty.nx().0, ty.nx().1))
