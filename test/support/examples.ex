@@ -89,27 +89,6 @@ defmodule Emily.Test.Examples do
       all_near?(numbers(documented), numbers(actual), &(relative * abs(&1) + absolute))
   end
 
-  @doc """
-  Whether the columns of two printed matrices are orthonormal, and the first columns span the same
-  space, as then do the others together.
-  """
-  @spec same_spaces?(String.t(), String.t()) :: boolean()
-  def same_spaces?(documented, actual) do
-    [expected, columns] = for text <- [documented, actual], do: columns(numbers(text))
-    products = for one <- columns, other <- columns, do: dot(one, other)
-    unit = for one <- columns, other <- columns, do: if(one == other, do: 1.0, else: 0.0)
-
-    all_near?(unit, products, fn _ -> 1.0e-5 end) and
-      all_near?([1.0], [abs(dot(hd(expected), hd(columns)))], fn _ -> 1.0e-5 end)
-  end
-
-  defp columns(numbers) do
-    size = numbers |> length() |> :math.sqrt() |> round()
-    numbers |> Enum.chunk_every(size) |> Enum.zip_with(& &1)
-  end
-
-  defp dot(one, other), do: Enum.zip_reduce(one, other, 0.0, fn a, b, sum -> sum + a * b end)
-
   defp all_near?(expected, actual, tolerance) do
     length(expected) == length(actual) and
       Enum.zip(expected, actual) |> Enum.all?(fn {a, b} -> abs(a - b) <= tolerance.(a) end)

@@ -154,7 +154,7 @@ if Code.ensure_loaded?(Nx) do
           {:flatten_transposed, &Nx.flatten(Nx.transpose(&1))}
         ])
 
-      {what, [tensor(shape, any_type())], fn [t] -> fun.(t) end}
+      {what, [tensor(shape, moved_type())], fn [t] -> fun.(t) end}
     end
 
     defp draw(:joins) do
@@ -180,7 +180,7 @@ if Code.ensure_loaded?(Nx) do
         for _ <- 1..tuple_size(shape)//1,
             do: {between(-1, 2), between(-1, 2), pick([0, 0, 1, 2])}
 
-      type = any_type()
+      type = moved_type()
 
       {{:pad, config}, [tensor(shape, type), tensor({}, type)],
        fn [t, v] -> Nx.pad(t, v, config) end}
@@ -192,13 +192,13 @@ if Code.ensure_loaded?(Nx) do
       lengths = for size <- sizes, do: between(1, size)
       starts = for size <- sizes, do: between(0, size)
       strides = for _ <- sizes, do: between(1, 3)
-      t = tensor(shape, any_type())
+      t = tensor(shape, moved_type())
 
       dynamic =
         for start <- starts, do: Nx.tensor(start, type: integer_type(), backend: Nx.BinaryBackend)
 
       mixed = fn starts -> List.replace_at(starts, 0, 0) end
-      part = tensor(List.to_tuple(lengths), pick([t.type, any_type()]))
+      part = tensor(List.to_tuple(lengths), t.type)
 
       pick([
         {{:slice, starts, lengths, strides}, [t],
@@ -217,7 +217,7 @@ if Code.ensure_loaded?(Nx) do
       shape = shape(1..4)
       rank = tuple_size(shape)
       axis = between(0, rank - 1)
-      t = tensor(shape, any_type())
+      t = tensor(shape, moved_type())
       axes = axes(rank, 1)
       columns = for axis <- axes, do: indices({3, 2, 1}, elem(shape, axis)) |> Nx.as_type(:s64)
 
@@ -450,7 +450,7 @@ if Code.ensure_loaded?(Nx) do
           {:take_diagonal, &Nx.take_diagonal(&1)},
           {:all_close, &Nx.all_close(&1, Nx.add(&1, 1.0e-9))},
           {:one_hot, &Nx.equal(Nx.new_axis(&1, -1), Nx.iota({3}))},
-          {:reflect, &Nx.reflect(&1, padding_config: List.duplicate({1, 1}, tuple_size(shape)))}
+          {:pad_outer, &Nx.pad_outer(&1, :reflect, List.duplicate({1, 1}, tuple_size(shape)))}
         ])
 
       {{what, axes}, [t], fn [t] -> fun.(t) end}

@@ -17,6 +17,8 @@ defmodule Emily.Nx.Draw do
 
   # What two right computations may differ by: of the number, and at least.
   @tolerances %{
+    {:f, 8} => {0.2, 0.1},
+    {:f8_e4m3fn, 8} => {0.1, 0.1},
     {:bf, 16} => {3.0e-2, 2.0e-2},
     {:f, 16} => {5.0e-3, 4.0e-3},
     {:f, 32} => {2.0e-4, 2.0e-5},
@@ -35,6 +37,10 @@ defmodule Emily.Nx.Draw do
   def float_type, do: pick(@floats)
   # Not f64, of which Nx makes c128 where a tensor is complex.
   def any_type, do: pick(@unsigned ++ @signed ++ [bf: 16, f: 16, f: 32, c: 64])
+
+  @doc "A type of what is only moved: also those that MLX does not have."
+  def moved_type,
+    do: pick([any_type(), any_type(), pick(u: 2, u: 4, s: 2, s: 4, f: 8, f8_e4m3fn: 8, f: 64)])
 
   @doc "A shape of the given ranks, with axes of `sizes`."
   def shape(ranks \\ 0..4, sizes \\ 1..4) do

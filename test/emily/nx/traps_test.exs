@@ -297,5 +297,21 @@ if Code.ensure_loaded?(Nx) do
       assert Nx.to_flat_list(Nx.pad(~VEC[1 2 3], 0, [{-1, 2, 1}])) == [0, 2, 0, 3, 0, 0]
       same([t], fn [t] -> Nx.pad(t, 9, [{1, -1, 2}, {-2, 3, 1}]) end)
     end
+
+    test "types of 2 and 4 bits are read from packed bits, and written so" do
+      for {type, bits, numbers, doubled} <- [
+            {:u4, <<1::4, 15::4, 8::4>>, [1, 15, 8], [2, 14, 0]},
+            {:s4, <<1::4, -1::4, -8::4, 7::4>>, [1, -1, -8, 7], [2, -2, 0, -2]},
+            {:u2, <<0::2, 3::2, 2::2>>, [0, 3, 2], [0, 2, 0]},
+            {:s2, <<0::2, -1::2, -2::2, 1::2, 1::2>>, [0, -1, -2, 1, 1], [0, -2, 0, -2, -2]}
+          ] do
+        t = Nx.from_binary(bits, type)
+        assert Nx.to_flat_list(t) == numbers
+        assert Nx.to_binary(t) == bits
+        assert Nx.to_flat_list(t, limit: 2) == Enum.take(numbers, 2)
+        assert Nx.to_flat_list(Nx.backend_copy(t)) == numbers
+        assert Nx.to_flat_list(Nx.add(t, t)) == doubled
+      end
+    end
   end
 end
