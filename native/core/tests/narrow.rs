@@ -233,6 +233,32 @@ fn constants_wrap_and_are_rounded() {
 }
 
 #[test]
+fn indices_may_be_narrow() {
+    let stream = stream();
+    let x = Tensor::from_bytes(&stream, &ty(Type::S4, 5), &[0x9a, 0xbc, 0xd0]).unwrap();
+    for (of, bytes) in [(Type::U4, [0x42, 0x30]), (Type::S4, [0x42, 0x30])] {
+        let indices = Tensor::from_bytes(&stream, &ty(of, 3), &bytes).unwrap();
+        let take = Op::Take { axis: 0 };
+        let taken = Tensor::apply(&stream, &take, None, &[&x, &indices]).unwrap();
+        assert_eq!(read(&stream, taken), [0xdb, 0xc0], "{of}");
+    }
+}
+
+#[test]
+fn bits_are_read_as_another_type_of_their_width() {
+    let all: Vec<u8> = (0..=u8::MAX).collect();
+    for format in [Type::F8E5M2, Type::F8E4M3FN] {
+        let number = unary(&Op::Bitcast, (Type::U8, 256, &all), format);
+        let again = unary(&Op::Bitcast, (format, 256, &all), Type::S8);
+        for (code, (there, back)) in all.iter().zip(number.iter().zip(&again)) {
+            assert_eq!((there, back), (code, code), "{format}");
+        }
+    }
+    let swapped = unary(&Op::Bitcast, (Type::S4, 3, &[0x7f, 0x80]), Type::U4);
+    assert_eq!(swapped, [0x7f, 0x80]);
+}
+
+#[test]
 fn large_tensors_are_packed_off_the_scheduler() {
     let stream = stream();
     let size = 200_001;

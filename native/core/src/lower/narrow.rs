@@ -210,3 +210,30 @@ fn narrowed(mlx: Mlx, op: &Op, x: &Array, ty: Type) -> Result<Array> {
         _ => bits(mlx, x, ty),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Device, install_error_handler};
+
+    #[test]
+    fn calls_of_types_that_mlx_has_take_no_detour() {
+        install_error_handler();
+        let stream = Stream::new(Device::Cpu).unwrap();
+        for ty in Type::ALL {
+            let array = stream.mlx().scalar(1, ty).unwrap();
+            let ready = false;
+            let operand = Operand {
+                array: &array,
+                ty,
+                ready,
+            };
+            let out = TensorType {
+                ty,
+                shape: Shape::default(),
+            };
+            assert_eq!(concerns(&[], &[operand]), ty.is_narrow(), "{ty}");
+            assert_eq!(concerns(&[out], &[]), ty.is_narrow(), "{ty}");
+        }
+    }
+}

@@ -73,7 +73,7 @@ pub(super) fn codes(mlx: Mlx, x: &Array, ty: Type) -> Result<Array> {
     let magnitude = mlx.right_shift(&bits, &mlx.scalar(7, Type::U16)?)?;
     let magnitude = mlx.bitwise_and(&magnitude, &mlx.scalar(0x7f, Type::U16)?)?;
     let magnitude = mlx.select(&mlx.is_nan(x)?, &mlx.scalar(0x7f, Type::U16)?, &magnitude)?;
-    let sign = mlx.right_shift(&bits, &mlx.scalar(8, Type::U16)?)?;
+    let sign = mlx.right_shift(&mlx.view(x, Type::U16)?, &mlx.scalar(8, Type::U16)?)?;
     let sign = mlx.bitwise_and(&sign, &mlx.scalar(0x80, Type::U16)?)?;
     mlx.convert(&mlx.bitwise_or(&magnitude, &sign)?, Type::U8)
 }
@@ -92,5 +92,6 @@ pub(super) fn of_codes(mlx: Mlx, codes: &Array, ty: Type) -> Result<Array> {
     let bits = mlx.bitwise_or(&mlx.left_shift(&magnitude, &word(7)?)?, &signs)?;
     let scaled = mlx.view(&bits, Type::F16)?;
     let numbers = mlx.multiply(&scaled, &mlx.scalar(2_f64.powi(8), Type::F16)?)?;
-    mlx.select(&is_nan, &mlx.scalar(f64::NAN, Type::F16)?, &numbers)
+    let nan = mlx.view(&mlx.bitwise_or(&signs, &word(0x7e00)?)?, Type::F16)?;
+    mlx.select(&is_nan, &nan, &numbers)
 }
