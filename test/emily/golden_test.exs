@@ -69,7 +69,7 @@ defmodule Emily.GoldenTest do
 
   defp outs(one), do: one["outs"] || [one["out"]]
 
-  # Metal has no f64.
+  # MLX has no f64 on GPUs.
   defp gpu? do
     {:ok, %{devices: devices}} = Emily.Native.info()
     :gpu in devices

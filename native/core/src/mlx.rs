@@ -169,6 +169,15 @@ impl Mlx {
         if x.mlx_dtype() == ty.to_mlx() {
             return Ok(x.clone());
         }
+        // CUDA makes 1 + i of a true.
+        let number;
+        let x = match ty {
+            Type::C64 if x.mlx_dtype() == sys::mlx_dtype__MLX_BOOL => {
+                number = self.view(x, Type::U8)?;
+                &number
+            }
+            _ => x,
+        };
         // SAFETY: the handle is live and the result's is writable.
         Array::from_call(|out| unsafe { sys::mlx_astype(out, x.raw(), ty.to_mlx(), self.0) })
     }

@@ -4,7 +4,8 @@ use std::{
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc, Mutex, OnceLock, PoisonError,
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
         mpsc::{Sender, channel},
     },
     thread,
@@ -42,25 +43,11 @@ impl Device {
             .collect()
     }
 
-    /// Why the device cannot hold `ty`, if it cannot.
+    /// Why the device cannot hold `ty`, if it cannot: MLX computes with 64-bit floats on the host alone.
     pub(crate) fn refusal(self, ty: Type) -> Option<Error> {
-        static METAL: OnceLock<bool> = OnceLock::new();
-        if ty != Type::F64 {
-            return None;
-        }
-        self.refusal_of_f64(*METAL.get_or_init(|| {
-            let mut available = false;
-            // SAFETY: `available` is writable.
-            unsafe { sys::mlx_metal_is_available(&raw mut available) == 0 && available }
-        }))
-    }
-
-    /// CUDA has it, Metal has not.
-    fn refusal_of_f64(self, metal: bool) -> Option<Error> {
-        let lacking = metal && self == Self::Gpu;
-        lacking.then(|| {
+        (ty == Type::F64 && self == Self::Gpu).then(|| {
             Error::argument(
-                "expected :type to be a type that the gpu has (Metal has no f64: use f32, or a CPU backend \
+                "expected :type to be a type that the gpu has (MLX has no f64 there: use f32, or a CPU backend \
                  with device: :cpu), got: {:f, 64}",
             )
         })
@@ -105,6 +92,8 @@ struct Worker {
     mlx_stream: MlxStream,
     /// A GPU's second stream, on the host's processor.
     host: Option<MlxStream>,
+    /// Whether anything was ever to be computed there.
+    host_used: AtomicBool,
     jobs: Sender<Job>,
 }
 
@@ -195,13 +184,19 @@ impl Stream {
             .map_err(|_| Error::Stream(format!("the thread of {self} has ended")))
     }
 
-    /// Waits until the device has done everything that was scheduled on this stream.
+    /// Waits until the device, and the host for it, have done everything that was scheduled on this
+    /// stream.
     pub(crate) fn synchronize(&self) -> Result<()> {
-        // SAFETY: the handle is live. On the CPU this only enqueues a task and waits for it.
-        match unsafe { sys::mlx_synchronize(self.worker().mlx_stream.0) } {
-            0 => Ok(()),
-            _ => Err(take_message()),
+        let worker = self.worker();
+        let used = worker.host_used.load(Ordering::Acquire);
+        let host = worker.host.as_ref().filter(|_| used);
+        for stream in host.into_iter().chain([&worker.mlx_stream]) {
+            // SAFETY: the handle is live. On the CPU this only enqueues a task and waits for it.
+            if unsafe { sys::mlx_synchronize(stream.0) } != 0 {
+                return Err(take_message());
+            }
         }
+        Ok(())
     }
 
     #[allow(clippy::expect_used, reason = "only `Lease::drop` takes the worker")]
@@ -277,6 +272,7 @@ impl Worker {
             device,
             mlx_stream,
             host,
+            host_used: AtomicBool::new(false),
             jobs,
         })
     }
@@ -287,18 +283,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn f64_is_refused_where_the_gpu_is_metals() {
-        let refusal = |device: Device, metal| {
-            let error = device.refusal_of_f64(metal);
-            error.map(|error| error.to_string())
-        };
-        assert_eq!(refusal(Device::Cpu, true), None);
-        assert_eq!(refusal(Device::Gpu, false), None);
+    fn f64_is_refused_where_there_is_none() {
         assert_eq!(
-            refusal(Device::Gpu, true).unwrap(),
-            "expected :type to be a type that the gpu has (Metal has no f64: use f32, or a CPU backend \
+            Device::Gpu.refusal(Type::F64).unwrap().to_string(),
+            "expected :type to be a type that the gpu has (MLX has no f64 there: use f32, or a CPU backend \
                  with device: :cpu), got: {:f, 64}"
         );
+        assert!(Device::Gpu.refusal(Type::F32).is_none());
         for ty in Type::ALL {
             assert!(Device::Cpu.refusal(ty).is_none(), "{ty}");
         }

@@ -17,7 +17,7 @@ mod triangular;
 mod vectors;
 
 use crate::{
-    Array, Device, Error, Op, Result, Stream, TensorType,
+    Array, Error, Op, Result, Stream, TensorType,
     check::Checks,
     error::list,
     infer::infer_all,
@@ -64,13 +64,7 @@ pub(super) fn family(
             .collect::<Result<_>>()
             .map(Some);
     }
-    let results = lowered(&mut call, op, outs, operands)?;
-    if stream.device() == Device::Cpu {
-        return Ok(Some(results.into()));
-    }
-    // A node of the stream's own, so that waiting for the stream waits for the host.
-    let own = results.iter().map(|result| stream.mlx().contiguous(result));
-    own.collect::<Result<_>>().map(Some)
+    lowered(&mut call, op, outs, operands).map(|results| Some(results.into()))
 }
 
 const fn is_of_matrices(op: &Op) -> bool {
