@@ -12,7 +12,7 @@ defmodule Emily do
   processes and are freed when no process holds them.
 
   Types are Nx's: `{:u | :s, 2 | 4 | 8 | 16 | 32 | 64}`, `{:f, 8 | 16 | 32 | 64}`, `{:f8_e4m3fn, 8}`,
-  `{:bf, 16}` and `{:c, 64}`. There is no `{:c, 128}`, and on Metal no `{:f, 64}`. Those that MLX does
+  `{:bf, 16}` and `{:c, 64}`. There is no `{:c, 128}`, and on GPUs no `{:f, 64}`. Those that MLX does
   not have, integers of 2 and 4 bits and floats of 8, take 8 and 16 bits of its memory.
 
   Operations and their attributes are named as in Nx and mean exactly what they mean there. Results

@@ -16,8 +16,7 @@ defmodule Emily.Backend do
 
   ## Types
 
-  All of Nx's types but `:c128`. `:f64` needs a device that computes with it: the CPU, and NVIDIA's
-  GPUs, but not Metal.
+  All of Nx's types but `:c128`; `:f64` on the CPU alone.
   """
 
   @behaviour Nx.Backend

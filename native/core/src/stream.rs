@@ -166,6 +166,7 @@ impl Stream {
     /// be used on this stream.
     pub(crate) fn host(&self) -> Mlx {
         let worker = self.worker();
+        worker.host_used.store(true, Ordering::Release);
         Mlx::new(
             worker.host.as_ref().unwrap_or(&worker.mlx_stream).0,
             Device::Cpu,
