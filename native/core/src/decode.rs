@@ -1,11 +1,10 @@
 //! How types, shapes and numbers look to the BEAM.
 
+use std::cell::Cell;
+
 use rustler::{Atom, Decoder, Encoder, Env, Error, NifResult, Term};
 
-use crate::{
-    NonFinite, Number, Program, Shape, TensorType, Type,
-    program::{Unchecked, nested},
-};
+use crate::{NonFinite, Number, Program, Shape, TensorType, Type, program::Unchecked};
 
 mod atoms {
     rustler::atoms! { u, s, f, f8_e4m3fn, bf, c, nan, infinity, neg_infinity }
@@ -124,5 +123,48 @@ impl Encoder for Number {
             Self::NonFinite(NonFinite::NegInfinity) => atoms::neg_infinity().encode(env),
             Self::Complex(real, imaginary) => (Self::from(real), Self::from(imaginary)).encode(env),
         }
+    }
+}
+
+/// How deep programs may lie in the attributes of a program's operations.
+const DEEPEST: usize = 16;
+
+thread_local! {
+    static DEPTH: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Runs `decode` of a program that comes from outside; programs in it may come to this again, but not
+/// for ever: each takes its part of the stack.
+fn nested<T>(decode: impl FnOnce() -> T) -> Option<T> {
+    struct Level;
+    impl Drop for Level {
+        fn drop(&mut self) {
+            DEPTH.set(DEPTH.get() - 1);
+        }
+    }
+    DEPTH.set(DEPTH.get() + 1);
+    let _level = Level;
+    (DEPTH.get() <= DEEPEST).then(decode)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_in_programs_end_somewhere() {
+        fn dive(levels: usize) -> Option<usize> {
+            nested(|| {
+                if levels == 0 {
+                    Some(0)
+                } else {
+                    dive(levels - 1)
+                }
+            })
+            .flatten()
+        }
+        assert_eq!(dive(DEEPEST - 1), Some(0));
+        assert_eq!(dive(DEEPEST), None);
+        assert_eq!(DEPTH.get(), 0);
     }
 }

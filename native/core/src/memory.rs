@@ -57,21 +57,6 @@ pub fn clear_cache() -> Result<()> {
     done(unsafe { sys::mlx_clear_cache() })
 }
 
-/// Has MLX give freed memory back at once on CUDA, before the host first computes for a GPU.
-///
-/// MLX 0.32.2 may otherwise give the host memory that a GPU had, whose contents it first copies over,
-/// and CUDA does that copy after the host has written there.
-pub(crate) fn keep_host_apart() {
-    let (mut metal, mut before) = (false, 0);
-    // SAFETY: `metal` is writable.
-    let asked = unsafe { sys::mlx_metal_is_available(&raw mut metal) };
-    if asked == 0 && !metal {
-        // SAFETY: `before` is writable. Where it fails, caching stays as it was.
-        unsafe { sys::mlx_set_cache_limit(&raw mut before, 0) };
-        let _ = clear_cache();
-    }
-}
-
 fn done(status: i32) -> Result<()> {
     match status {
         0 => Ok(()),

@@ -1,7 +1,5 @@
 //! Operations that run one after another, as data.
 
-use std::cell::Cell;
-
 use serde::{Deserialize, Serialize};
 use smallvec::{SmallVec, smallvec};
 
@@ -167,27 +165,6 @@ impl Program {
     }
 }
 
-/// How deep programs may lie in the attributes of a program's operations.
-const DEEPEST: usize = 16;
-
-thread_local! {
-    static DEPTH: Cell<usize> = const { Cell::new(0) };
-}
-
-/// Runs `decode` of a program that comes from outside; programs in it may come to this again, but not
-/// for ever: each takes its part of the stack.
-pub(crate) fn nested<T>(decode: impl FnOnce() -> T) -> Option<T> {
-    struct Level;
-    impl Drop for Level {
-        fn drop(&mut self) {
-            DEPTH.set(DEPTH.get() - 1);
-        }
-    }
-    DEPTH.set(DEPTH.get() + 1);
-    let _level = Level;
-    (DEPTH.get() <= DEEPEST).then(decode)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -265,22 +242,5 @@ mod tests {
             program.check_elementwise(2).unwrap_err().to_string(),
             "expected :fun to take 2 scalars, got: f32"
         );
-    }
-
-    #[test]
-    fn programs_in_programs_end_somewhere() {
-        fn dive(levels: usize) -> Option<usize> {
-            nested(|| {
-                if levels == 0 {
-                    Some(0)
-                } else {
-                    dive(levels - 1)
-                }
-            })
-            .flatten()
-        }
-        assert_eq!(dive(DEEPEST - 1), Some(0));
-        assert_eq!(dive(DEEPEST), None);
-        assert_eq!(DEPTH.get(), 0);
     }
 }
