@@ -119,7 +119,7 @@ defmodule Emily.Operation do
   end
 
   @elementwise (@one_tensor -- [:bitcast, :reshape]) ++
-                 @two_tensors ++ [:constant, :select, :clip, :logical_not]
+                 @two_tensors ++ [:constant, :select, :clip, :logical_not, :phase]
 
   @doc """
   Whether each element of the result comes from the inputs' elements at the same place.

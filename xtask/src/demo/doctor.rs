@@ -43,7 +43,7 @@ fn all_well(document: &str) -> Result<()> {
     if read.status == "ok" {
         return Ok(());
     }
-    let mut rows = read.checks.iter().filter(|check| check.status != "ok");
+    let rows = read.checks.iter().filter(|check| check.status != "ok");
     let failure = Failure::new(
         format!(
             "expected mix emily.doctor to find all well, got: {}",

@@ -1,0 +1,143 @@
+//! How many tensors an operation takes and gives, and whether it looks at one place alone.
+
+use super::Op;
+
+impl Op {
+    /// How many inputs it takes; none where any number from 1 will do.
+    pub const fn arity(&self) -> Option<usize> {
+        match self {
+            Self::Concatenate { .. }
+            | Self::Stack { .. }
+            | Self::DynamicSlice { .. }
+            | Self::DynamicPutSlice
+            | Self::Reduce { .. }
+            | Self::WindowReduce { .. } => None,
+            Self::Constant { .. } | Self::Iota { .. } | Self::Eye => Some(0),
+            Self::Select
+            | Self::Clip
+            | Self::IndexedAdd { .. }
+            | Self::IndexedPut { .. }
+            | Self::WindowScatterMax { .. }
+            | Self::WindowScatterMin { .. } => Some(3),
+            Self::Dot { .. }
+            | Self::Conv { .. }
+            | Self::Pad { .. }
+            | Self::PutSlice { .. }
+            | Self::Gather { .. }
+            | Self::Take { .. }
+            | Self::TakeAlongAxis { .. }
+            | Self::AllClose { .. }
+            | Self::TriangularSolve { .. }
+            | Self::Solve => Some(2),
+            Self::Add
+            | Self::Subtract
+            | Self::Multiply
+            | Self::Pow
+            | Self::Remainder
+            | Self::Divide
+            | Self::Quotient
+            | Self::Atan2
+            | Self::Min
+            | Self::Max
+            | Self::BitwiseAnd
+            | Self::BitwiseOr
+            | Self::BitwiseXor
+            | Self::LeftShift
+            | Self::RightShift
+            | Self::Equal
+            | Self::NotEqual
+            | Self::Greater
+            | Self::Less
+            | Self::GreaterEqual
+            | Self::LessEqual
+            | Self::LogicalAnd
+            | Self::LogicalOr
+            | Self::LogicalXor => Some(2),
+            _ => Some(1),
+        }
+    }
+
+    /// Whether each element of the result comes from the inputs' elements at the same place, so that
+    /// what it does to scalars it does to tensors of any shape.
+    pub const fn is_elementwise(&self) -> bool {
+        matches!(
+            self,
+            Self::Constant { .. }
+                | Self::AsType
+                | Self::Exp
+                | Self::Expm1
+                | Self::Log
+                | Self::Log1p
+                | Self::Sigmoid
+                | Self::Cos
+                | Self::Sin
+                | Self::Tan
+                | Self::Cosh
+                | Self::Sinh
+                | Self::Tanh
+                | Self::Acos
+                | Self::Asin
+                | Self::Atan
+                | Self::Acosh
+                | Self::Asinh
+                | Self::Atanh
+                | Self::Sqrt
+                | Self::Rsqrt
+                | Self::Cbrt
+                | Self::Erf
+                | Self::Erfc
+                | Self::ErfInv
+                | Self::Abs
+                | Self::Ceil
+                | Self::Floor
+                | Self::Round
+                | Self::Negate
+                | Self::Sign
+                | Self::Conjugate
+                | Self::Real
+                | Self::Imag
+                | Self::IsNan
+                | Self::IsInfinity
+                | Self::BitwiseNot
+                | Self::CountLeadingZeros
+                | Self::PopulationCount
+                | Self::LogicalNot
+                | Self::Phase
+                | Self::Add
+                | Self::Subtract
+                | Self::Multiply
+                | Self::Pow
+                | Self::Remainder
+                | Self::Divide
+                | Self::Quotient
+                | Self::Atan2
+                | Self::Min
+                | Self::Max
+                | Self::BitwiseAnd
+                | Self::BitwiseOr
+                | Self::BitwiseXor
+                | Self::LeftShift
+                | Self::RightShift
+                | Self::Equal
+                | Self::NotEqual
+                | Self::Greater
+                | Self::Less
+                | Self::GreaterEqual
+                | Self::LessEqual
+                | Self::LogicalAnd
+                | Self::LogicalOr
+                | Self::LogicalXor
+                | Self::Select
+                | Self::Clip
+        )
+    }
+
+    /// How many tensors it gives.
+    pub const fn outputs(&self) -> usize {
+        match self {
+            Self::TopK { .. } | Self::Qr { .. } | Self::Eigh => 2,
+            Self::Svd { .. } | Self::Lu => 3,
+            _ => 1,
+        }
+    }
+}
