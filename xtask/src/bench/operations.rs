@@ -117,7 +117,7 @@ pub fn rows_of_nx() -> Result<Vec<Row>> {
     )?;
     let measured: BesideBinaryBackend = last_line(&measured)?;
     let operations = measured.operations.into_iter();
-    let operations = operations.map(|pair| pair.row(Goal::RatioAtMost(1.0)));
+    let operations = operations.map(|pair| pair.row(Goal::RatioAtMost(1.5)));
     Ok([measured.add.row(Goal::AtMost(4.0))]
         .into_iter()
         .chain(operations)
