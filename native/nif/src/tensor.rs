@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use emily_core::{Op, Shape, Tensor, TensorType, Type, tensor_at};
 use rustler::{
-    Atom, Binary, Encoder, Env, Error, NifResult, Reference, ResourceArc, Term,
+    Atom, Binary, Encoder, Env, Error, ListIterator, NifResult, Reference, ResourceArc, Term,
     types::tuple::{get_tuple, make_tuple},
 };
+
+use smallvec::{Array, SmallVec, smallvec};
 
 use crate::{
     handle::{TensorRef, in_place},
@@ -70,22 +72,23 @@ fn apply<'a>(
 ) -> NifResult<Term<'a>> {
     let op = decode_op(env, op)?;
     let outs = decode_outs(out)?;
-    let inputs: Vec<ResourceArc<TensorRef>> = inputs.decode().map_err(|_| {
-        argument(format!(
-            "expected a list of tensors as inputs, got: {}",
-            inspect(inputs)
-        ))
-    })?;
-    let inputs: Vec<Arc<Tensor>> = inputs
+    let inputs: SmallVec<[ResourceArc<TensorRef>; 4]> =
+        list(inputs, Term::decode).map_err(|_| {
+            argument(format!(
+                "expected a list of tensors as inputs, got: {}",
+                inspect(inputs)
+            ))
+        })?;
+    let inputs: SmallVec<[Arc<Tensor>; 4]> = inputs
         .iter()
         .map(|input| input.get())
         .collect::<NifResult<_>>()?;
-    let inputs: Vec<&Tensor> = inputs.iter().map(AsRef::as_ref).collect();
+    let inputs: SmallVec<[&Tensor; 4]> = inputs.iter().map(AsRef::as_ref).collect();
     let results = Tensor::apply_all(&stream.0, &op, outs.as_deref(), &inputs).map_err(failed)?;
     let results = results
         .into_iter()
         .map(|tensor| TensorRef::make(tensor).encode(env));
-    let results: Vec<_> = results.collect();
+    let results: SmallVec<[Term<'a>; 3]> = results.collect();
     Ok(match results[..] {
         [only] => only,
         _ => make_tuple(env, &results),
@@ -220,7 +223,7 @@ fn decode_type(ty: Term<'_>) -> NifResult<Type> {
 }
 
 fn decode_shape(shape: Term<'_>) -> NifResult<Shape> {
-    let dims: Vec<i64> = shape.decode().map_err(|_| {
+    let dims: SmallVec<[i64; 6]> = list(shape, Term::decode).map_err(|_| {
         argument(format!(
             "expected :shape to be a list of sizes below 2^63, got: {}",
             inspect(shape)
@@ -229,18 +232,30 @@ fn decode_shape(shape: Term<'_>) -> NifResult<Shape> {
     Shape::new(&dims).map_err(failed)
 }
 
-fn decode_outs(out: Term<'_>) -> NifResult<Option<Vec<TensorType>>> {
+/// What `decode` makes of the elements of a list, on the stack if they are few.
+fn list<'a, T, const FEW: usize>(
+    terms: Term<'a>,
+    decode: impl Fn(Term<'a>) -> NifResult<T>,
+) -> NifResult<SmallVec<[T; FEW]>>
+where
+    [T; FEW]: Array<Item = T>,
+{
+    let terms: ListIterator<'a> = terms.decode()?;
+    let mut found = SmallVec::new();
+    for term in terms {
+        found.push(decode(term)?);
+    }
+    Ok(found)
+}
+
+fn decode_outs(out: Term<'_>) -> NifResult<Option<SmallVec<[TensorType; 1]>>> {
     if out.is_atom() && out.decode::<Atom>()? == atoms::nil() {
         return Ok(None);
     }
-    if let Ok(outs) = out.decode::<Vec<Term<'_>>>() {
-        return outs
-            .into_iter()
-            .map(decode_out)
-            .collect::<NifResult<_>>()
-            .map(Some);
+    if out.is_list() {
+        return list(out, decode_out).map(Some);
     }
-    decode_out(out).map(|out| Some(vec![out]))
+    decode_out(out).map(|out| Some(smallvec![out]))
 }
 
 fn decode_out(out: Term<'_>) -> NifResult<TensorType> {
