@@ -16,7 +16,7 @@ defmodule Emily.MixProject do
   # and the doctor.
   @bare ~w(lib/emily.ex lib/emily/application.ex lib/emily/artifact.ex lib/emily/artifact
            lib/emily/doctor.ex lib/emily/doctor lib/emily/error.ex lib/emily/memory.ex
-           lib/emily/native.ex lib/emily/native lib/emily/settings.ex lib/mix)
+           lib/emily/native.ex lib/emily/native lib/emily/settings.ex lib/emily/stream.ex lib/mix)
 
   def project do
     [

@@ -21,7 +21,7 @@ defmodule Emily do
   """
 
   alias Emily.Native
-  alias Emily.Native.DefaultStream
+  alias Emily.Stream
 
   # A larger copy takes longer than a scheduler should be held.
   @large_bytes 1_048_576
@@ -62,7 +62,7 @@ defmodule Emily do
   """
   @spec from_binary(binary(), shape(), dtype()) :: t()
   def from_binary(binary, shape, dtype),
-    do: from_binary(binary, shape, dtype, DefaultStream.get())
+    do: from_binary(binary, shape, dtype, Stream.reference())
 
   @doc false
   def from_binary(binary, shape, dtype, stream) when is_binary(binary) do
@@ -121,6 +121,20 @@ defmodule Emily do
       :pending -> await(reference)
     end
   end
+
+  @doc """
+  Begins to compute `tensor` and everything that it depends on, and returns at once.
+
+  Whoever reads the tensor later waits for what is left of it, and gets the error if MLX failed.
+
+      iex> t = Emily.op(:iota, [], type: {:u, 8}, shape: [3])
+      iex> Emily.async_eval(t)
+      :ok
+      iex> Emily.to_binary(t)
+      <<0, 1, 2>>
+  """
+  @spec async_eval(t()) :: :ok
+  def async_eval(tensor), do: Native.async_eval(tensor)
 
   @doc false
   def address(tensor) do
@@ -192,11 +206,11 @@ defmodule Emily do
   @spec op(atom(), [t()], keyword()) :: t() | tuple()
   def op(name, inputs, options \\ [])
 
-  def op(name, inputs, []), do: Native.op(DefaultStream.get(), operation(name, []), nil, inputs)
+  def op(name, inputs, []), do: Native.op(Stream.reference(), operation(name, []), nil, inputs)
 
   def op(name, inputs, options) when is_list(options) do
     {out, attributes} = Keyword.split(options, [:type, :shape])
-    Native.op(DefaultStream.get(), operation(name, attributes), output(inputs, out), inputs)
+    Native.op(Stream.reference(), operation(name, attributes), output(inputs, out), inputs)
   end
 
   defp await(reference) do

@@ -80,6 +80,10 @@ defmodule Emily.Native do
   @spec eval(Emily.t(), reference()) :: :ok | :pending
   def eval(_tensor, _reference), do: not_loaded()
 
+  @doc "Begins to compute."
+  @spec async_eval(Emily.t()) :: :ok
+  def async_eval(_tensor), do: not_loaded()
+
   @doc "The bytes if they can be read in place; else `:pending`, and `{reference, answer}` follows."
   @spec read(Emily.t(), reference()) :: {:ok, binary()} | :pending
   def read(_tensor, _reference), do: not_loaded()

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use emily_core::{Op, Shape, Tensor, TensorType, Type, tensor_at};
+use emily_core::{Op, Shape, Tensor, TensorType, Type, guarded, tensor_at};
 use rustler::{
     Atom, Binary, Encoder, Env, Error, ListIterator, NifResult, Reference, ResourceArc, Term,
     types::tuple::{get_tuple, make_tuple},
@@ -135,6 +135,20 @@ fn eval(env: Env<'_>, tensor: ResourceArc<TensorRef>, reference: Reference<'_>) 
         |env, ()| atoms::ok().encode(env),
     )?;
     Ok(atoms::pending())
+}
+
+/// Begins to compute the tensor; whoever reads it later gets the error, if there is one.
+#[rustler::nif]
+fn async_eval(tensor: ResourceArc<TensorRef>) -> NifResult<Atom> {
+    let tensor = tensor.get()?;
+    if !tensor.is_ready() {
+        let stream = tensor.stream().clone();
+        let job = move || {
+            let _ = guarded(|| tensor.eval());
+        };
+        stream.submit(job).map_err(failed)?;
+    }
+    Ok(atoms::ok())
 }
 
 /// `{:ok, binary}` if the elements can be read in place, else `:pending` and a message
