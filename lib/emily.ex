@@ -21,6 +21,7 @@ defmodule Emily do
   """
 
   alias Emily.Native
+  alias Emily.Native.Pressure
   alias Emily.Stream
 
   # A larger copy takes longer than a scheduler should be held.
@@ -215,8 +216,12 @@ defmodule Emily do
 
   defp await(reference) do
     receive do
-      {^reference, {:ok, result}} -> result
-      {^reference, {:error, exception}} -> raise exception
+      {^reference, {:ok, result}} ->
+        Pressure.relieve()
+        result
+
+      {^reference, {:error, exception}} ->
+        raise exception
     end
   end
 

@@ -102,6 +102,10 @@ defmodule Emily.Native do
   @spec memory() :: Emily.Memory.stats()
   def memory, do: not_loaded()
 
+  @doc "The bytes that are in tensors and in what is being computed."
+  @spec active_memory() :: non_neg_integer()
+  def active_memory, do: not_loaded()
+
   @doc "Counts the peak of memory anew."
   @spec reset_peak_memory() :: :ok
   def reset_peak_memory, do: not_loaded()

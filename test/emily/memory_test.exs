@@ -24,6 +24,29 @@ defmodule Emily.MemoryTest do
     assert Emily.Memory.stats().cache == 0
   end
 
+  test "a process that makes large tensors one after the other does not hold them all" do
+    size = 16 * @megabyte
+    ones = Emily.from_binary(:binary.copy(<<1>>, size), [size], {:u, 8})
+    before = active()
+
+    peak =
+      Task.await(
+        Task.async(fn ->
+          # With room for a million words there is no other reason to collect garbage.
+          Process.flag(:min_heap_size, 1_000_000)
+          :erlang.garbage_collect()
+
+          Enum.reduce(1..60, 0, fn _, peak ->
+            Emily.eval(Emily.op(:add, [ones, ones]))
+            max(peak, active())
+          end)
+        end),
+        :infinity
+      )
+
+    assert peak - before < 256 * @megabyte
+  end
+
   test "the peak is the most since it was reset" do
     Emily.Memory.reset_peak()
     peak = Emily.Memory.stats().peak

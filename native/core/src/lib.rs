@@ -28,7 +28,7 @@ pub use array::Array;
 pub use error::{Error, Failure, Result, guarded, install_error_handler};
 pub use eval::Tensor;
 pub use infer::{Outputs, infer, infer_all};
-pub use memory::{Memory, clear_cache, memory, reset_peak_memory};
+pub use memory::{Memory, active_memory, clear_cache, memory, reset_peak_memory};
 pub use mlx::mlx_version;
 pub use number::{NonFinite, Number};
 pub use op::{Direction, Op, QrMode, TieBreak, TransformA};

@@ -22,19 +22,29 @@ pub struct Memory {
 ///
 /// If MLX fails to say.
 pub fn memory() -> Result<Memory> {
-    let read = |get: unsafe extern "C" fn(*mut usize) -> i32| {
-        let mut bytes = 0;
-        // SAFETY: `bytes` is writable.
-        match unsafe { get(&raw mut bytes) } {
-            0 => Ok(bytes),
-            _ => Err(take_message()),
-        }
-    };
     Ok(Memory {
-        active: read(sys::mlx_get_active_memory)?,
-        peak: read(sys::mlx_get_peak_memory)?,
-        cache: read(sys::mlx_get_cache_memory)?,
+        active: active_memory()?,
+        peak: bytes(sys::mlx_get_peak_memory)?,
+        cache: bytes(sys::mlx_get_cache_memory)?,
     })
+}
+
+/// [`Memory::active`] alone.
+///
+/// # Errors
+///
+/// If MLX fails to say.
+pub fn active_memory() -> Result<usize> {
+    bytes(sys::mlx_get_active_memory)
+}
+
+fn bytes(get: unsafe extern "C" fn(*mut usize) -> i32) -> Result<usize> {
+    let mut bytes = 0;
+    // SAFETY: `bytes` is writable, which is all that these functions of mlx-c ask for.
+    match unsafe { get(&raw mut bytes) } {
+        0 => Ok(bytes),
+        _ => Err(take_message()),
+    }
 }
 
 /// Counts the peak anew, from what is active now.

@@ -11,6 +11,12 @@ fn memory() -> NifResult<Memory> {
     emily_core::memory().map_err(failed)
 }
 
+/// The first of these alone.
+#[rustler::nif]
+fn active_memory() -> NifResult<usize> {
+    emily_core::active_memory().map_err(failed)
+}
+
 #[rustler::nif]
 fn reset_peak_memory() -> NifResult<Atom> {
     emily_core::reset_peak_memory()
