@@ -4,10 +4,14 @@ defmodule Emily.Reducer.Fold do
 
   The function is called with vectorized tensors, each time on as many pairs of elements as there are,
   so it is called about as often as the logarithm of their number says, and what it does stays on the
-  device. As in the native core, the later elements come first and the accumulator last.
+  device. As in the native core, the later elements come first and the accumulator last, and windows
+  of common sizes are gone through one element after another, as Nx does not ask that a function of
+  theirs is associative.
   """
 
   alias Nx.Tensor, as: T
+
+  @in_order 256
 
   @doc """
   Reduces `axes` of `tensor`; the result has the type and shape of `out`.
@@ -44,7 +48,16 @@ defmodule Emily.Reducer.Fold do
         padded |> Nx.slice(starts, lengths, strides: strides) |> Nx.flatten()
       end
 
-    places |> Nx.stack() |> rows(acc, out, fun)
+    if length(places) <= @in_order do
+      places |> in_order(acc, out.type, fun) |> Nx.reshape(out)
+    else
+      places |> Nx.stack() |> rows(acc, out, fun)
+    end
+  end
+
+  defp in_order([first | _others] = places, acc, type, fun) do
+    acc = acc |> Nx.as_type(type) |> Nx.broadcast(first.shape)
+    Enum.reduce(places, acc, &call(fun, &1, &2, type))
   end
 
   defp places([]), do: [[]]

@@ -1,5 +1,7 @@
 //! Operations that run one after another, as data.
 
+mod accumulation;
+
 use serde::{Deserialize, Serialize};
 use smallvec::{SmallVec, smallvec};
 

@@ -121,6 +121,21 @@ if Code.ensure_loaded?(Nx) do
       end
     end
 
+    test "a window's function need not be associative" do
+      t = Nx.iota({4, 4}, type: :f32)
+      same_padding = [padding: :same, strides: [2, 2]]
+
+      for fun <- [
+            fn x, acc -> Nx.add(acc, Nx.multiply(x, x)) end,
+            fn x, acc -> Nx.subtract(x, acc) end,
+            fn x, acc -> Nx.subtract(Nx.sum(Nx.stack([x, x])), acc) end
+          ] do
+        same([t], fn [t] -> Nx.window_reduce(t, 1.0, {3, 3}, same_padding, fun) end)
+      end
+
+      same([t], fn [t] -> Nx.reduce(t, 0, fn x, acc -> Nx.add(Nx.multiply(x, x), acc) end) end)
+    end
+
     test "a complex number is infinite or NaN if one of its parts is" do
       t =
         Nx.tensor([

@@ -1,7 +1,8 @@
 defmodule Emily.Golden.Reducer do
   @moduledoc """
-  Cases of reductions with functions. Nx lets a function be called in any order, so they are all
-  associative; and they are traced by Emily, as `Emily.Backend` traces them.
+  Cases of reductions with functions. Nx lets one of `Nx.reduce/4` be called in any order, so they are
+  associative once each element is what they make of it; and they are traced by Emily, as
+  `Emily.Backend` traces them.
   """
 
   alias Emily.Golden.{Case, Values, View}
@@ -27,7 +28,7 @@ defmodule Emily.Golden.Reducer do
     windows =
       for type <- Case.types(),
           box = whole(type, {4, 5}),
-          fun <- functions(type),
+          fun <- functions(type) ++ windowed(type),
           form <- @windows,
           input <- [box, View.transposed(box)],
           one <- window_reduce(input, 1, form, fun),
@@ -42,11 +43,21 @@ defmodule Emily.Golden.Reducer do
   defp functions(type) do
     [
       &Nx.add/2,
+      &Nx.add(&2, Nx.multiply(&1, 2)),
       fn element, _acc -> element end,
       fn _element, acc -> acc end,
       fn _element, _acc -> 2 end
     ] ++ ordered(type)
   end
+
+  # Of windows Nx does not ask that.
+  defp windowed({kind, 8}) when kind in [:f, :f8_e4m3fn], do: []
+  defp windowed({:c, _bits}), do: [&Nx.subtract/2]
+
+  defp windowed({kind, _bits}) when kind in [:u, :s],
+    do: [&Nx.subtract/2, &Nx.add(Nx.quotient(&2, 2), &1)]
+
+  defp windowed(_float), do: [&Nx.subtract/2, &Nx.add(Nx.divide(&2, 2), &1)]
 
   defp ordered({:c, _bits}), do: []
 

@@ -4,9 +4,18 @@
 //! combined in pairs, all pairs at once: the graph grows with the logarithm of their number. The
 //! order of the elements is kept; each call gets the later ones first, as `Nx.BinaryBackend` passes
 //! the element before the accumulator.
+//!
+//! A function such as a sum of squares is not associative, but becomes so once each element is
+//! squared; see [`Program::accumulation`]. Of windows Nx asks nothing, so other functions go through
+//! those of common sizes one element after another.
+
+use std::borrow::Cow;
 
 use super::{axes, cast::cast, windows::Windows};
 use crate::{Array, Error, Op, Program, Result, Stream, TensorType, mlx::Mlx};
+
+/// The most elements of a window that are taken one after another.
+const IN_ORDER: i32 = 256;
 
 /// `inputs` are the tensor, the accumulator, and whatever else the function uses.
 pub(super) fn reduce(
@@ -41,12 +50,21 @@ pub(super) fn window_reduce(
     let view = windows.view(fold.mlx(), &windows.pad(fold.mlx(), &x, &fold.acc)?)?;
     let (rank, all) = (x.shape().rank(), view.shape().rank());
     let (kept, reduced): (Vec<_>, Vec<_>) = (0..all).partition(|&axis| axis < rank);
-    let result = fold.rows(&fold.flattened(&view, &reduced, &kept)?)?;
+    let rows = fold.flattened(&view, &reduced, &kept)?;
+    let result = if !fold.associative && rows.shape().dims()[0] <= IN_ORDER {
+        fold.in_order(&rows)?
+    } else {
+        fold.rows(&rows)?
+    };
     fold.finished(&result)
 }
 
 struct Fold<'a> {
-    program: &'a Program,
+    /// What becomes of each element first.
+    each: Option<Program>,
+    program: Cow<'a, Program>,
+    /// Whether the program is known to be so.
+    associative: bool,
     acc: Array,
     captured: &'a [&'a Array],
     stream: &'a Stream,
@@ -67,8 +85,14 @@ impl<'a> Fold<'a> {
             ));
         }
         program.check_elementwise(inputs.len())?;
+        let (each, program, associative) = match program.accumulation() {
+            Some(parts) => (parts.each, Cow::Owned(parts.join), true),
+            None => (None, Cow::Borrowed(program), false),
+        };
         Ok(Self {
+            each,
             program,
+            associative,
             acc: cast(stream.mlx(), inputs[1], out.ty)?,
             captured: &inputs[2..],
             stream,
@@ -80,7 +104,7 @@ impl<'a> Fold<'a> {
         self.stream.mlx()
     }
 
-    /// The reduced axes as the first one, the others as the second.
+    /// The reduced axes as the first one, the others as the second, of what becomes of each element.
     fn flattened(&self, x: &Array, reduced: &[usize], kept: &[usize]) -> Result<Array> {
         let shape = x.shape();
         let size = |axes: &[usize]| -> i64 {
@@ -96,10 +120,26 @@ impl<'a> Fold<'a> {
         let x = self
             .mlx()
             .transpose(&cast(self.mlx(), x, self.out.ty)?, &order)?;
-        self.mlx().reshape(&x, dims.dims())
+        let x = self.mlx().reshape(&x, dims.dims())?;
+        match &self.each {
+            Some(each) => self.run(each, &x, &self.acc),
+            None => Ok(x),
+        }
     }
 
-    /// All rows as one.
+    /// All rows as one, the accumulator with the first, then with the second, and so on.
+    fn in_order(&self, x: &Array) -> Result<Array> {
+        let shape = x.shape();
+        let (count, width) = (shape.dims()[0], shape.dims()[1]);
+        let mut acc = self.mlx().broadcast_to(&self.acc, &[1, width])?;
+        for row in 0..count {
+            let element = self.mlx().slice(x, &[row, 0], &[row + 1, width], &[1, 1])?;
+            acc = self.call(&element, &acc)?;
+        }
+        Ok(acc)
+    }
+
+    /// All rows as one, in pairs.
     fn rows(&self, x: &Array) -> Result<Array> {
         let mut x = x.clone();
         loop {
@@ -124,13 +164,13 @@ impl<'a> Fold<'a> {
     }
 
     fn call(&self, element: &Array, acc: &Array) -> Result<Array> {
+        self.run(&self.program, element, acc)
+    }
+
+    fn run(&self, program: &Program, element: &Array, acc: &Array) -> Result<Array> {
         let mut inputs = vec![element, acc];
         inputs.extend(self.captured);
-        let result = cast(
-            self.mlx(),
-            &self.program.map(&inputs, self.stream)?,
-            self.out.ty,
-        )?;
+        let result = cast(self.mlx(), &program.map(&inputs, self.stream)?, self.out.ty)?;
         // A function may leave its arguments aside and give a scalar.
         self.mlx().broadcast_to(&result, element.shape().dims())
     }
