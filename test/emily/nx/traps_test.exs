@@ -136,6 +136,18 @@ if Code.ensure_loaded?(Nx) do
       same([t], fn [t] -> Nx.reduce(t, 0, fn x, acc -> Nx.add(Nx.multiply(x, x), acc) end) end)
     end
 
+    test "covariances without variance have a Cholesky factor" do
+      for rows <- [[[25, 25], [25, 25]], [[0, 0], [0, 4]]] do
+        same([Nx.tensor(rows)], fn [t] -> Nx.LinAlg.cholesky(t) end)
+      end
+
+      key = Nx.Random.key(12)
+      covariance = Nx.tensor([[25, 25], [25, 25]])
+      {t, _key} = Nx.Random.multivariate_normal(key, Nx.tensor([1, 2]), covariance)
+      [x, y] = Nx.to_flat_list(t)
+      assert_in_delta y - x, 1.0, 1.0e-4
+    end
+
     test "a complex number is infinite or NaN if one of its parts is" do
       t =
         Nx.tensor([

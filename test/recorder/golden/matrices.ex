@@ -166,9 +166,20 @@ defmodule Emily.Golden.Matrices do
     large = for type <- @large_types, do: definite(type, {@large, @large})
     views = for type <- Case.wide(), do: View.strided(definite(type, {3, 3}))
 
-    for input <- inputs ++ large ++ views,
+    semidefinite =
+      for type <- Case.wide(), rows <- semidefinite(type), do: Nx.tensor(rows, type: type)
+
+    for input <- inputs ++ large ++ views ++ semidefinite,
         one <- Case.record("cholesky", [input], &Nx.LinAlg.cholesky/1),
         do: one
+  end
+
+  # Such as the covariances of what depends on each other, or does not vary. What Nx adds to a divisor
+  # is nothing in f16, where it divides by zero.
+  defp semidefinite(type) do
+    unvaried = [[[0, 0], [0, 0]], [[4, 0, 2], [0, 0, 0], [2, 0, 2]]]
+    dependent = [[[25, 25], [25, 25]], [[[1, 1], [1, 1]], [[4, 0], [0, 9]]]]
+    if type == {:f, 16}, do: dependent, else: dependent ++ unvaried
   end
 
   # Hermitian, with a positive diagonal that outweighs the rest.

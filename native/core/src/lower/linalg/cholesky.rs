@@ -10,12 +10,15 @@ use crate::{Array, Kind, Result, TensorType, mlx::Mlx};
 /// The largest matrix that is factorized column by column.
 const UNROLLED: i32 = 8;
 
+/// What Nx adds to a root before it divides by it, so that a column without variance gives zeros.
+const EPS: f64 = 1.0e-10;
+
 pub(super) fn cholesky(call: &mut Call<'_>, x: &Array, out: &TensorType) -> Result<Array> {
     let x = batch(call.mlx, x, working(out.ty))?;
     let (factor, definite) = if x.ty().kind() == Kind::Complex || sizes(&x).1 <= UNROLLED {
         let factor = halved(call.mlx, &x)?;
         // NaN and infinity give NaN, which is no fault.
-        let definite = definite(call.mlx, &factor)?;
+        let definite = definite(call.mlx, &factor, Mlx::greater_equal)?;
         let definite = Finite::of(call.mlx, &x)?.or_not(call.mlx, &definite)?;
         (factor, definite)
     } else {
@@ -29,22 +32,27 @@ pub(super) fn cholesky(call: &mut Call<'_>, x: &Array, out: &TensorType) -> Resu
     result(call.mlx, &factor, out)
 }
 
-/// Whether the diagonal is positive, for each matrix.
-fn definite(mlx: Mlx, factor: &Array) -> Result<Array> {
+/// Whether the diagonal compares to zero as it should, for each matrix. The steps that Nx takes factorize
+/// semidefinite matrices as well; LAPACK stops at a zero.
+fn definite(
+    mlx: Mlx,
+    factor: &Array,
+    compare: fn(Mlx, &Array, &Array) -> Result<Array>,
+) -> Result<Array> {
     let (count, _, _) = sizes(factor);
     let diagonal = mlx.diagonal(factor)?;
     let diagonal = match diagonal.ty().kind() {
         Kind::Complex => mlx.real(&diagonal)?,
         _ => diagonal,
     };
-    let positive = mlx.greater(&diagonal, &mlx.scalar(0, diagonal.ty())?)?;
+    let positive = compare(mlx, &diagonal, &mlx.scalar(0, diagonal.ty())?)?;
     mlx.reshape(&mlx.all(&positive, &[1], true)?, &[count, 1, 1])
 }
 
 fn lapack(mlx: Mlx, x: &Array) -> Result<(Array, Array)> {
     let finite = Finite::of(mlx, x)?;
     let factor = mlx.cholesky(&finite.matrices)?;
-    let definite = finite.or_not(mlx, &definite(mlx, &factor)?)?;
+    let definite = finite.or_not(mlx, &definite(mlx, &factor, Mlx::greater)?)?;
     Ok((finite.or_nan(mlx, &factor)?, definite))
 }
 
@@ -99,6 +107,7 @@ fn divided(mlx: Mlx, column: &Array) -> Result<Array> {
     if height == 1 {
         return Ok(root);
     }
-    let below = mlx.divide(&rows(mlx, column, 1, height)?, &root)?;
+    let divisor = mlx.add(&root, &mlx.scalar(EPS, root.ty())?)?;
+    let below = mlx.divide(&rows(mlx, column, 1, height)?, &divisor)?;
     mlx.concatenate(&[root, below], 1)
 }
