@@ -237,11 +237,12 @@ defmodule Emily.Operation do
 
   defp cumulative(name, block), do: attributes(name, block, [:axis, :reverse])
 
-  # Where the core takes floats, Nx also takes integers.
+  # Where the core takes floats, Nx also takes integers, and anything for a boolean.
   defp attributes(name, block, keys) do
     {name,
      Map.new(keys, fn
        key when key in [:eps, :rtol, :atol] -> {key, float(Map.fetch!(block, key))}
+       :equal_nan -> {:equal_nan, !!Map.fetch!(block, :equal_nan)}
        key -> {key, Map.fetch!(block, key)}
      end)}
   end

@@ -148,6 +148,12 @@ if Code.ensure_loaded?(Nx) do
       assert_in_delta y - x, 1.0, 1.0e-4
     end
 
+    test "anything may say whether NaN equals NaN" do
+      t = ~VEC[1.0 NaN]
+      assert Nx.to_number(Nx.all_close(t, t, equal_nan: nil)) == 0
+      assert Nx.to_number(Nx.all_close(t, t, equal_nan: :yes)) == 1
+    end
+
     test "a complex number is infinite or NaN if one of its parts is" do
       t =
         Nx.tensor([
