@@ -154,6 +154,17 @@ if Code.ensure_loaded?(Nx) do
       assert Nx.to_number(Nx.all_close(t, t, equal_nan: :yes)) == 1
     end
 
+    test "the angle of complex numbers without an imaginary part, and of no others" do
+      real = Nx.tensor([Complex.new(7, 0), Complex.new(-1, 0)])
+      close(Nx.real(Nx.atan2(real, 2)), Nx.atan2(~VEC[7.0 -1.0], 2), 1.0e-6)
+
+      assert_raise Emily.Error,
+                   ~r/\Aatan2 failed: expected numbers without an imaginary part/,
+                   fn ->
+                     Nx.to_flat_list(Nx.atan2(7, Nx.tensor(Complex.new(1, 2))))
+                   end
+    end
+
     test "a complex number is infinite or NaN if one of its parts is" do
       t =
         Nx.tensor([

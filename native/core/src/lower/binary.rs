@@ -1,7 +1,7 @@
 //! Elementwise operations on two inputs, which broadcast.
 
 use super::{cast::promote, compare};
-use crate::{Array, Error, Kind, Op, Result, TensorType, Type, mlx::Mlx};
+use crate::{Array, Error, Kind, Op, Result, TensorType, Type, check::Checks, mlx::Mlx};
 
 pub(super) fn binary(mlx: Mlx, op: &Op, x: &Array, y: &Array, out: &TensorType) -> Result<Array> {
     match op {
@@ -21,10 +21,6 @@ pub(super) fn binary(mlx: Mlx, op: &Op, x: &Array, y: &Array, out: &TensorType) 
         Op::Divide => mlx.divide(x, y),
         Op::Pow if ty.kind() == Kind::Complex => complex_power(mlx, x, y),
         Op::Pow => mlx.power(x, y),
-        // Nx defines it for real numbers, whatever their type.
-        Op::Atan2 if ty.kind() == Kind::Complex => {
-            mlx.convert(&mlx.arctan2(&mlx.real(x)?, &mlx.real(y)?)?, ty)
-        }
         Op::Atan2 => mlx.arctan2(x, y),
         Op::Min => mlx.minimum(x, y),
         Op::Max => mlx.maximum(x, y),
@@ -78,6 +74,29 @@ fn remainder(mlx: Mlx, x: &Array, y: &Array, ty: Type) -> Result<Array> {
     let magnitude = mlx.select(&by_infinity, &mlx.abs(x)?, &magnitude)?;
     let negative = mlx.less(x, &mlx.scalar(0, ty)?)?;
     mlx.select(&negative, &mlx.negative(&magnitude)?, &magnitude)
+}
+
+/// Nx defines it for real numbers, whatever their type.
+pub(super) fn complex_atan2(
+    mlx: Mlx,
+    x: &Array,
+    y: &Array,
+    out: &TensorType,
+    checks: &mut Checks,
+) -> Result<Array> {
+    let mut real = |x: &Array| -> Result<Array> {
+        let x = promote(mlx, x, out.ty)?;
+        let imaginary = mlx.imag(&x)?;
+        let zero = mlx.equal(&imaginary, &mlx.scalar(0, imaginary.ty())?)?;
+        let axes: Vec<i32> = (0..imaginary.shape().rank() as i32).collect();
+        checks.require(
+            mlx.all(&zero, &axes, false)?,
+            "expected numbers without an imaginary part, got: others",
+        );
+        mlx.real(&x)
+    };
+    let (x, y) = (real(x)?, real(y)?);
+    mlx.convert(&mlx.arctan2(&x, &y)?, out.ty)
 }
 
 /// C++ leaves shifts by the width or more, or by a negative number, undefined; nothing of the

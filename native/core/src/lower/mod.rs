@@ -40,7 +40,7 @@ pub(crate) mod windows;
 use smallvec::{SmallVec, smallvec};
 
 use crate::{
-    Array, Error, Op, Result, Stream, TensorType,
+    Array, Error, Kind, Op, Result, Stream, TensorType,
     check::Checks,
     error::{guarded, list},
     mlx::{Mlx, memory_limit, too_large},
@@ -170,6 +170,10 @@ fn families(
     }
     if let Some(arrays) = linalg::family(op, outs, operands, stream, checks)? {
         return Ok(arrays);
+    }
+    if let (Op::Atan2, [x, y], Kind::Complex) = (op, operands, outs[0].ty.kind()) {
+        let atan2 = binary::complex_atan2(stream.mlx(), x.array, y.array, &outs[0], checks)?;
+        return Ok(smallvec![atan2]);
     }
     let inputs: SmallVec<[&Array; 4]> = operands.iter().map(|operand| operand.array).collect();
     Ok(smallvec![family(op, &outs[0], &inputs, stream)?])
