@@ -87,6 +87,49 @@ defmodule Emily.NativeTest do
     end
   end
 
+  test "improper lists are refused wherever a list may be" do
+    stream = Native.stream_new(:cpu)
+    tensor = iota(stream, 3)
+    window = %{window: [1], padding: [{0, 0} | 1], strides: [1], window_dilations: [1]}
+
+    for {call, text} <- [
+          {fn -> Native.op(stream, :exp, nil, [tensor | tensor]) end,
+           "[a reference | a reference]"},
+          {fn -> Native.op(stream, [1 | 2], nil, [tensor]) end, "[1 | 2]"},
+          {fn -> Native.op(stream, sum_over([0 | 1]), nil, [tensor]) end, ":axes => [0 | 1]"},
+          {fn -> Native.op(stream, {:window_sum, window}, nil, [tensor]) end, "[{0, 0} | 1]"},
+          {fn -> Native.op(stream, :exp, [{{:f, 32}, [3]} | nil], [tensor]) end, "[3]} | nil]"},
+          {fn -> Native.op(stream, :exp, {{:f, 32}, [3 | 4]}, [tensor]) end, "[3 | 4]"},
+          {fn -> Native.from_binary(stream, <<1>>, [1 | 1], {:u, 8}) end, "[1 | 1]"}
+        ] do
+      error = assert_raise ArgumentError, call
+      assert Exception.message(error) =~ text
+    end
+  end
+
+  test "small terms that are large when read are refused soon" do
+    stream = Native.stream_new(:cpu)
+    scalar = {{:s, 64}, []}
+    doubled = Enum.reduce(1..64, [], fn _, inner -> [inner, inner] end)
+
+    program =
+      Enum.reduce(1..14, nil, fn _, inner ->
+        attributes = %{axes: nil, keep_axes: false, fun: inner}
+        operation = if inner, do: {:reduce, attributes}, else: :add
+        step = %{op: operation, out: scalar, inputs: [0, 1]}
+        %{inputs: [scalar, scalar], instructions: List.duplicate(step, 20), output: 2}
+      end)
+
+    reduce = {:reduce, %{axes: nil, keep_axes: false, fun: program}}
+    inputs = [iota(stream, 3), iota(stream, 1)]
+
+    for operation <- [sum_over(doubled), reduce] do
+      call = fn -> Native.op(stream, operation, nil, inputs) end
+      {microseconds, _} = :timer.tc(fn -> assert_raise ArgumentError, call end)
+      assert microseconds < 5_000_000
+    end
+  end
+
   test "integer division by zero and of the least number by -1 do not trap" do
     stream = Native.stream_new(:cpu)
     least = -9_223_372_036_854_775_808

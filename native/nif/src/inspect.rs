@@ -2,6 +2,8 @@
 
 use rustler::{MapIterator, Term, TermType, types::tuple::get_tuple};
 
+use crate::list::cell;
+
 /// A message is for reading: what is deeper or longer is cut. The depth also bounds the stack, as a
 /// caller may pass a term of any depth.
 const DEPTH: usize = 6;
@@ -36,18 +38,7 @@ fn write(term: Term<'_>, depth: usize, text: &mut String) {
                 text,
             );
         }
-        TermType::List => match term.decode::<Vec<Term<'_>>>() {
-            Ok(terms) => {
-                write_all(
-                    "[",
-                    terms.into_iter().map(|term| (None, term)),
-                    "]",
-                    depth,
-                    text,
-                );
-            }
-            Err(_) => text.push_str("an improper list"),
-        },
+        TermType::List => write_list(term, depth, text),
         TermType::Map => {
             let pairs = MapIterator::new(term).into_iter().flatten();
             let pairs = pairs.map(|(key, value)| (Some(key), value));
@@ -58,6 +49,26 @@ fn write(term: Term<'_>, depth: usize, text: &mut String) {
         TermType::Pid => text.push_str("a process"),
         _ => text.push_str(&format!("{term:?}")),
     }
+}
+
+/// Element by element: the list may be long, and need not be proper.
+fn write_list(list: Term<'_>, depth: usize, text: &mut String) {
+    text.push('[');
+    let (mut rest, mut separator) = (list, "");
+    while let Some((head, tail)) = cell(rest) {
+        text.push_str(separator);
+        if text.len() > LENGTH {
+            text.push_str("...]");
+            return;
+        }
+        write(head, depth - 1, text);
+        (rest, separator) = (tail, ", ");
+    }
+    if !rest.is_empty_list() {
+        text.push_str(" | ");
+        write(rest, depth - 1, text);
+    }
+    text.push(']');
 }
 
 /// The elements of a collection, those of a map with their keys.

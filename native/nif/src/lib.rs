@@ -7,6 +7,7 @@ mod halt;
 mod handle;
 mod info;
 mod inspect;
+mod list;
 mod memory;
 mod raise;
 mod reply;

@@ -4,15 +4,16 @@ use std::sync::Arc;
 
 use emily_core::{Op, Shape, Tensor, TensorType, Type, guarded, tensor_at};
 use rustler::{
-    Atom, Binary, Encoder, Env, Error, ListIterator, NifResult, Reference, ResourceArc, Term,
+    Atom, Binary, Encoder, Env, Error, NifResult, Reference, ResourceArc, Term,
     types::tuple::{get_tuple, make_tuple},
 };
 
-use smallvec::{Array, SmallVec, smallvec};
+use smallvec::{SmallVec, smallvec};
 
 use crate::{
     handle::{TensorRef, in_place},
     inspect::inspect,
+    list::{check, decode_list},
     raise::{argument, failed},
     reply::from_worker,
     stream::StreamRef,
@@ -73,7 +74,7 @@ fn apply<'a>(
     let op = decode_op(env, op)?;
     let outs = decode_outs(out)?;
     let inputs: SmallVec<[ResourceArc<TensorRef>; 4]> =
-        list(inputs, Term::decode).map_err(|_| {
+        decode_list(inputs, Term::decode).map_err(|_| {
             argument(format!(
                 "expected a list of tensors as inputs, got: {}",
                 inspect(inputs)
@@ -237,7 +238,7 @@ fn decode_type(ty: Term<'_>) -> NifResult<Type> {
 }
 
 fn decode_shape(shape: Term<'_>) -> NifResult<Shape> {
-    let dims: SmallVec<[i64; 6]> = list(shape, Term::decode).map_err(|_| {
+    let dims: SmallVec<[i64; 6]> = decode_list(shape, Term::decode).map_err(|_| {
         argument(format!(
             "expected :shape to be a list of sizes below 2^63, got: {}",
             inspect(shape)
@@ -246,28 +247,12 @@ fn decode_shape(shape: Term<'_>) -> NifResult<Shape> {
     Shape::new(&dims).map_err(failed)
 }
 
-/// What `decode` makes of the elements of a list, on the stack if they are few.
-fn list<'a, T, const FEW: usize>(
-    terms: Term<'a>,
-    decode: impl Fn(Term<'a>) -> NifResult<T>,
-) -> NifResult<SmallVec<[T; FEW]>>
-where
-    [T; FEW]: Array<Item = T>,
-{
-    let terms: ListIterator<'a> = terms.decode()?;
-    let mut found = SmallVec::new();
-    for term in terms {
-        found.push(decode(term)?);
-    }
-    Ok(found)
-}
-
 fn decode_outs(out: Term<'_>) -> NifResult<Option<SmallVec<[TensorType; 1]>>> {
     if out.is_atom() && out.decode::<Atom>()? == atoms::nil() {
         return Ok(None);
     }
     if out.is_list() {
-        return list(out, decode_out).map(Some);
+        return decode_list(out, decode_out).map(Some);
     }
     decode_out(out).map(|out| Some(smallvec![out]))
 }
@@ -294,7 +279,7 @@ fn decode_op<'a>(env: Env<'a>, op: Term<'a>) -> NifResult<Op> {
             inspect(op)
         )));
     }
-    op.decode().map_err(|error| {
+    check(op).and_then(|()| op.decode()).map_err(|error| {
         let detail = match error {
             Error::RaiseTerm(text) => text.encode(env).decode::<String>().ok(),
             _ => None,
