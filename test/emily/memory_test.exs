@@ -66,6 +66,36 @@ defmodule Emily.MemoryTest do
     assert settled(before)
   end
 
+  @crowded """
+  {:ok, _} = Application.ensure_all_started(:emily)
+  one = Emily.from_binary(<<1>>, [], {:u, 8})
+  many = Emily.op(:broadcast, [one], axes: [], shape: [2, 1_500_000_000])
+
+  for attempt <- [
+        fn -> Emily.op(:iota, [], type: {:f, 32}, shape: [2_000_000_000]) end,
+        fn -> Emily.op(:as_type, [many], type: {:f, 32}) end
+      ] do
+    try do
+      Emily.to_binary(attempt.())
+    rescue
+      error in ArgumentError -> IO.puts(Exception.message(error) =~ "which is what memory allows")
+    end
+  end
+
+  IO.inspect(Emily.to_binary(Emily.op(:iota, [], type: {:u, 8}, shape: [3])))
+  """
+
+  # macOS does not limit the address space.
+  if :os.type() == {:unix, :linux} do
+    test "what a limited process cannot have is refused" do
+      ebin = Path.join(Mix.Project.build_path(), "lib/*/ebin")
+      limited = "ulimit -v 6000000; exec elixir -pa \"$1\" -e \"$2\""
+      arguments = ["-c", limited, "sh", ebin, @crowded]
+      assert {text, 0} = System.cmd("sh", arguments, stderr_to_stdout: true)
+      assert text == "true\ntrue\n<<0, 1, 2>>\n"
+    end
+  end
+
   defp matrix(seed) do
     numbers = for(at <- 1..256, into: <<>>, do: <<:math.sin(at * seed)::float-32-native>>)
     Emily.from_binary(numbers, [16, 16], {:f, 32})

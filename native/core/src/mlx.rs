@@ -1,16 +1,18 @@
 //! MLX's functions on one stream, under MLX's names; nothing outside `lower` and `eval` calls them.
 
 mod indexing;
+mod limit;
 mod linalg;
 mod window;
 
+pub(crate) use limit::{check_memory, memory_limit, too_large};
 pub(crate) use window::Sliding;
 
-use std::{ffi::CStr, sync::OnceLock};
+use std::ffi::CStr;
 
 use mlx_sys as sys;
 
-use crate::{Array, Device, Error, Number, Result, Shape, TensorType, Type, error::take_message};
+use crate::{Array, Device, Number, Result, Shape, Type, error::take_message};
 
 /// Adds nodes to MLX's graph that will be computed on one stream.
 #[derive(Clone, Copy)]
@@ -22,7 +24,7 @@ macro_rules! elementwise {
         $(
             pub(crate) fn $name(self, $($input: &Array),+) -> Result<Array> {
                 // SAFETY: the handles are live and the result's is writable.
-                Array::from_call(|out| unsafe { sys::$function(out, $($input.raw(),)+ self.0) })
+                Array::stored(|out| unsafe { sys::$function(out, $($input.raw(),)+ self.0) })
             }
         )+
     };
@@ -62,7 +64,7 @@ macro_rules! with_integer {
         $(
             pub(crate) fn $name(self, x: &Array, axis: i32) -> Result<Array> {
                 // SAFETY: the handle is live and the result's is writable.
-                Array::from_call(|out| unsafe { sys::$function(out, x.raw(), axis, self.0) })
+                Array::stored(|out| unsafe { sys::$function(out, x.raw(), axis, self.0) })
             }
         )+
     };
@@ -179,7 +181,7 @@ impl Mlx {
             _ => x,
         };
         // SAFETY: the handle is live and the result's is writable.
-        Array::from_call(|out| unsafe { sys::mlx_astype(out, x.raw(), ty.to_mlx(), self.0) })
+        Array::stored(|out| unsafe { sys::mlx_astype(out, x.raw(), ty.to_mlx(), self.0) })
     }
 
     /// Reads the same bytes as another type.
@@ -196,7 +198,7 @@ impl Mlx {
     /// The same elements in row-major order.
     pub(crate) fn contiguous(self, x: &Array) -> Result<Array> {
         // SAFETY: the handle is live and the result's is writable.
-        Array::from_call(|out| unsafe { sys::mlx_contiguous(out, x.raw(), false, self.0) })
+        Array::stored(|out| unsafe { sys::mlx_contiguous(out, x.raw(), false, self.0) })
     }
 
     /// A scalar of `ty`.
@@ -207,7 +209,7 @@ impl Mlx {
     /// 0, 1, … `size` - 1.
     pub(crate) fn arange(self, size: usize, ty: Type) -> Result<Array> {
         // SAFETY: the result's handle is writable.
-        Array::from_call(|out| unsafe {
+        Array::stored(|out| unsafe {
             sys::mlx_arange(out, 0.0, size as f64, 1.0, ty.to_mlx(), self.0)
         })
     }
@@ -215,7 +217,7 @@ impl Mlx {
     /// Ones where row and column are equal.
     pub(crate) fn eye(self, rows: i32, columns: i32, ty: Type) -> Result<Array> {
         // SAFETY: the result's handle is writable.
-        Array::from_call(|out| unsafe { sys::mlx_eye(out, rows, columns, 0, ty.to_mlx(), self.0) })
+        Array::stored(|out| unsafe { sys::mlx_eye(out, rows, columns, 0, ty.to_mlx(), self.0) })
     }
 
     /// Elements from `start` until `stop`, every `stride`; the three have one entry an axis.
@@ -271,14 +273,14 @@ impl Mlx {
     pub(crate) fn concatenate(self, arrays: &[Array], axis: i32) -> Result<Array> {
         let list = ArrayList::new(arrays)?;
         // SAFETY: the list is live and the result's handle is writable.
-        Array::from_call(|out| unsafe { sys::mlx_concatenate_axis(out, list.0, axis, self.0) })
+        Array::stored(|out| unsafe { sys::mlx_concatenate_axis(out, list.0, axis, self.0) })
     }
 
     /// The arrays beside each other along a new `axis`.
     pub(crate) fn stack(self, arrays: &[Array], axis: i32) -> Result<Array> {
         let list = ArrayList::new(arrays)?;
         // SAFETY: the list is live and the result's handle is writable.
-        Array::from_call(|out| unsafe { sys::mlx_stack_axis(out, list.0, axis, self.0) })
+        Array::stored(|out| unsafe { sys::mlx_stack_axis(out, list.0, axis, self.0) })
     }
 
     /// `x` with the sizes of `shape`, if it does not have them already.
@@ -316,44 +318,6 @@ impl Drop for ArrayList {
         // SAFETY: the list is owned and not used again.
         unsafe { sys::mlx_vector_array_free(self.0) };
     }
-}
-
-/// The bytes that MLX is ready to use by itself, a good part of the machine's memory.
-///
-/// On the CPU MLX does not look whether it was given the memory that it asked for, and what is larger
-/// than all there is cannot be given; so nothing like that may get there.
-pub(crate) fn memory_limit() -> usize {
-    static LIMIT: OnceLock<usize> = OnceLock::new();
-    *LIMIT.get_or_init(|| {
-        let mut limit = 0;
-        // SAFETY: `limit` is writable.
-        match unsafe { sys::mlx_get_memory_limit(&raw mut limit) } {
-            0 if limit > 0 => limit,
-            _ => usize::MAX,
-        }
-    })
-}
-
-/// The refusal of a tensor beyond [`memory_limit`].
-pub(crate) fn too_large(ty: &TensorType) -> Error {
-    Error::argument(format!(
-        "expected a tensor of at most {} bytes, which is what memory allows, got: {ty} of {} bytes",
-        memory_limit(),
-        ty.memory()
-    ))
-}
-
-/// That elements of `ty` with these sizes fit memory, for what is stored on the way to a result.
-pub(crate) fn check_memory(ty: Type, dims: &[i32]) -> Result<()> {
-    let dims: Vec<i64> = dims.iter().copied().map(i64::from).collect();
-    let all = TensorType {
-        ty,
-        shape: Shape::new(&dims)?,
-    };
-    if all.bytes() > memory_limit() {
-        return Err(too_large(&all));
-    }
-    Ok(())
 }
 
 /// The version of the MLX library that is loaded, such as `0.32.2`.

@@ -130,12 +130,27 @@ fn refusal(op: &Op, outs: &[TensorType], inputs: &[Operand<'_>], stream: &Stream
         let device = stream.device();
         let vast = outs.iter().find(|out| out.memory() > memory_limit());
         let too_large = vast.filter(|_| !is_view(op)).map(too_large);
-        too_large.or_else(|| {
+        too_large.or_else(|| refused_input(op, inputs)).or_else(|| {
             let inputs = inputs.iter().map(|input| input.ty);
             let mut types = outs.iter().map(|out| out.ty).chain(inputs);
             types.find_map(|ty| device.refusal(ty))
         })
     })
+}
+
+/// The refusal of an input of which no memory holds all elements: a view of fewer, seen more often. MLX
+/// copies such a one wherever its functions want another order.
+fn refused_input(op: &Op, inputs: &[Operand<'_>]) -> Option<Error> {
+    let vast = inputs.iter().find(|input| input.array.is_vast())?;
+    (!is_view(op) && !reads_part(op)).then(|| too_large(&vast.tensor_type()))
+}
+
+/// Whether the operation reads those elements alone that its result has.
+const fn reads_part(op: &Op) -> bool {
+    matches!(
+        op,
+        Op::Gather { .. } | Op::Take { .. } | Op::TakeAlongAxis { .. } | Op::DynamicSlice { .. }
+    )
 }
 
 /// Whether the result stores no more than the inputs do.

@@ -27,7 +27,7 @@ macro_rules! scatters {
             ) -> Result<Array> {
                 let list = ArrayList::new(indices)?;
                 // SAFETY: the handles are live and `axes` is read before the call returns.
-                Array::from_call(|out| unsafe {
+                Array::stored(|out| unsafe {
                     sys::$function(
                         out, x.raw(), list.raw(), updates.raw(), axes.as_ptr(), axes.len(), self.0,
                     )
@@ -59,7 +59,7 @@ impl Mlx {
     ) -> Result<Array> {
         let list = ArrayList::new(indices)?;
         // SAFETY: the handles are live and the lists are read before the call returns.
-        Array::from_call(|out| unsafe {
+        Array::stored(|out| unsafe {
             sys::mlx_gather(
                 out,
                 x.raw(),
@@ -76,7 +76,7 @@ impl Mlx {
     /// The elements along `axis` that the indices name for each position of the other axes.
     pub(crate) fn take_along_axis(self, x: &Array, indices: &Array, axis: i32) -> Result<Array> {
         // SAFETY: the handles are live and the result's is writable.
-        Array::from_call(|out| unsafe {
+        Array::stored(|out| unsafe {
             sys::mlx_take_along_axis(out, x.raw(), indices.raw(), axis, self.0)
         })
     }
@@ -91,7 +91,7 @@ impl Mlx {
         sizes: &[i32],
     ) -> Result<Array> {
         // SAFETY: the handles are live and the lists are read before the call returns.
-        Array::from_call(|out| unsafe {
+        Array::stored(|out| unsafe {
             sys::mlx_slice_dynamic(
                 out,
                 x.raw(),
@@ -115,7 +115,7 @@ impl Mlx {
         stride: &[i32],
     ) -> Result<Array> {
         // SAFETY: the handles are live and the lists are read before the call returns.
-        Array::from_call(|out| unsafe {
+        Array::stored(|out| unsafe {
             sys::mlx_slice_update(
                 out,
                 x.raw(),
@@ -140,7 +140,7 @@ impl Mlx {
         axes: &[i32],
     ) -> Result<Array> {
         // SAFETY: the handles are live and `axes` is read before the call returns.
-        Array::from_call(|out| unsafe {
+        Array::stored(|out| unsafe {
             sys::mlx_slice_update_dynamic(
                 out,
                 x.raw(),
@@ -156,7 +156,7 @@ impl Mlx {
     /// Sums along `axis` up to and with each element.
     pub(crate) fn cumulative_sum(self, x: &Array, axis: i32, reverse: bool) -> Result<Array> {
         // SAFETY: the handle is live and the result's is writable.
-        Array::from_call(|out| unsafe {
+        Array::stored(|out| unsafe {
             sys::mlx_cumsum_axis(out, x.raw(), axis, reverse, true, SAME_TYPE, self.0)
         })
     }
@@ -164,7 +164,7 @@ impl Mlx {
     /// Products along `axis` up to and with each element.
     pub(crate) fn cumulative_product(self, x: &Array, axis: i32, reverse: bool) -> Result<Array> {
         // SAFETY: the handle is live and the result's is writable.
-        Array::from_call(|out| unsafe {
+        Array::stored(|out| unsafe {
             sys::mlx_cumprod_axis(out, x.raw(), axis, reverse, true, SAME_TYPE, self.0)
         })
     }
@@ -172,7 +172,7 @@ impl Mlx {
     /// The greatest along `axis` up to and with each element.
     pub(crate) fn cumulative_max(self, x: &Array, axis: i32, reverse: bool) -> Result<Array> {
         // SAFETY: the handle is live and the result's is writable.
-        Array::from_call(|out| unsafe {
+        Array::stored(|out| unsafe {
             sys::mlx_cummax_axis(out, x.raw(), axis, reverse, true, self.0)
         })
     }
@@ -180,7 +180,7 @@ impl Mlx {
     /// The least along `axis` up to and with each element.
     pub(crate) fn cumulative_min(self, x: &Array, axis: i32, reverse: bool) -> Result<Array> {
         // SAFETY: the handle is live and the result's is writable.
-        Array::from_call(|out| unsafe {
+        Array::stored(|out| unsafe {
             sys::mlx_cummin_axis(out, x.raw(), axis, reverse, true, self.0)
         })
     }

@@ -15,20 +15,20 @@ impl Mlx {
     /// The matrices with zeros above the diagonal that is `k` above the main one.
     pub(crate) fn tril(self, x: &Array, k: i32) -> Result<Array> {
         // SAFETY: the handle is live and the result's is writable.
-        Array::from_call(|out| unsafe { sys::mlx_tril(out, x.raw(), k, self.0) })
+        Array::stored(|out| unsafe { sys::mlx_tril(out, x.raw(), k, self.0) })
     }
 
     /// The matrices with zeros below the diagonal that is `k` above the main one.
     pub(crate) fn triu(self, x: &Array, k: i32) -> Result<Array> {
         // SAFETY: the handle is live and the result's is writable.
-        Array::from_call(|out| unsafe { sys::mlx_triu(out, x.raw(), k, self.0) })
+        Array::stored(|out| unsafe { sys::mlx_triu(out, x.raw(), k, self.0) })
     }
 
     /// The lower triangular factors. Where a matrix is not positive definite, the factor's diagonal
     /// is not positive throughout.
     pub(crate) fn cholesky(self, x: &Array) -> Result<Array> {
         // SAFETY: the handle is live and the result's is writable.
-        Array::from_call(|out| unsafe { sys::mlx_linalg_cholesky(out, x.raw(), false, self.0) })
+        Array::stored(|out| unsafe { sys::mlx_linalg_cholesky(out, x.raw(), false, self.0) })
     }
 
     /// Orthonormal columns and upper triangular factors, both reduced.

@@ -22,7 +22,7 @@ macro_rules! transforms {
             pub(crate) fn $name(self, x: &Array, length: i32, axis: i32) -> Result<Array> {
                 let norm = sys::mlx_fft_norm__MLX_FFT_NORM_BACKWARD;
                 // SAFETY: the handle is live and the result's is writable.
-                Array::from_call(|out| unsafe {
+                Array::stored(|out| unsafe {
                     sys::$function(out, x.raw(), length, axis, norm, self.0)
                 })
             }
@@ -69,7 +69,7 @@ impl Mlx {
             groups,
         } = sliding;
         // SAFETY: the handles are live and the lists are read before the call returns.
-        Array::from_call(|out| unsafe {
+        Array::stored(|out| unsafe {
             sys::mlx_conv_general(
                 out,
                 x.raw(),
@@ -101,7 +101,7 @@ impl Mlx {
         updates: &Array,
     ) -> Result<Array> {
         // SAFETY: the handles are live and the result's is writable.
-        Array::from_call(|out| unsafe {
+        Array::stored(|out| unsafe {
             sys::mlx_scatter_add_single(out, x.raw(), indices.raw(), updates.raw(), 0, self.0)
         })
     }

@@ -1,6 +1,6 @@
 //! Sizes and numbers at the edge of what there is.
 
-use emily_core::{Direction, Op, Tensor, TieBreak, Type, infer};
+use emily_core::{Direction, Op, Tensor, TensorType, TieBreak, Type, infer, infer_all};
 
 use crate::{dot, filled, run, slice, stream, ty, zeros};
 
@@ -23,6 +23,65 @@ fn shapes_that_do_not_fit_in_memory() {
     // The stream computes on.
     let small = ty(Type::F64, &[2]);
     assert!(run(&Op::Iota { axis: None }, &small, &[], &stream).is_ok());
+}
+
+/// Whatever MLX would copy of a broadcast that no memory holds, on the way to a result that is small.
+#[test]
+fn broadcasts_that_do_not_fit_in_memory() {
+    let stream = stream();
+    let side = 1 << 26;
+    let vast = ty(Type::F32, &[side, side]);
+    let (row, one) = (
+        ty(Type::F32, &[side]),
+        filled(&stream, 1.0, &ty(Type::F32, &[])),
+    );
+    let across = |axes: &[usize], out: &TensorType| {
+        let axes = axes.to_vec();
+        Tensor::apply(&stream, &Op::Broadcast { axes }, Some(out), &[&one]).unwrap()
+    };
+    let (x, y) = (across(&[], &vast), across(&[], &row));
+    let axis = Some(0);
+    let (keep_axis, tie_break) = (false, TieBreak::High);
+    let close = Op::AllClose {
+        equal_nan: false,
+        rtol: 0.0,
+        atol: 0.0,
+    };
+    let window = Op::WindowSum {
+        window: vec![1 << 26; 2],
+        padding: vec![(0, 0); 2],
+        strides: vec![1; 2],
+        window_dilations: vec![1; 2],
+    };
+    let (axes, keep_axes) = (None, false);
+    for (op, inputs) in [
+        (dot(&[1], &[], &[0], &[]), vec![&x, &y]),
+        (close, vec![&x, &x]),
+        (window, vec![&x]),
+        (
+            Op::Argmax {
+                axis,
+                keep_axis,
+                tie_break,
+            },
+            vec![&x],
+        ),
+        (Op::Sum { axes, keep_axes }, vec![&x]),
+        (Op::Determinant, vec![&x]),
+        (Op::TopK { k: 1 }, vec![&x]),
+    ] {
+        let types: Vec<_> = inputs.iter().map(|input| input.tensor_type()).collect();
+        let outs = infer_all(&op, &types).unwrap();
+        let error = Tensor::apply_all(&stream, &op, Some(&outs), &inputs).err();
+        let text = error.unwrap().to_string();
+        assert!(
+            text.contains("which is what memory allows, got: f32[67108864][67108864]"),
+            "{text}"
+        );
+    }
+    let corner = slice(&[side as usize - 1; 2], &[1, 1], &[1, 1]);
+    let corner = run(&corner, &ty(Type::F32, &[1, 1]), &[&x], &stream);
+    assert_eq!(corner.unwrap(), 1.0_f32.to_ne_bytes());
 }
 
 #[test]
