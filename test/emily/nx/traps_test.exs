@@ -228,6 +228,13 @@ if Code.ensure_loaded?(Nx) do
         assert abs(actual - expected) < 1.0e-14, "#{name}: #{actual} instead of #{expected}"
       end
 
+      for x <- [0.0, 1.0e-300, -1.0e-7, 0.3, -0.5, 0.9, 0.999999, -1.0 + 1.0e-12] do
+        inverse = Nx.to_number(Nx.erf_inv(Nx.tensor(x, type: :f64)))
+        complement = 1.0 - abs(x)
+        assert abs(:math.erf(inverse) - x) <= 1.0e-15 * max(abs(x), 1.0e-300)
+        assert abs(:math.erfc(abs(inverse)) - complement) <= 1.0e-13 * complement
+      end
+
       tiny = Nx.tensor([1.0, 1.0e-12], type: :f64)
       assert Nx.to_number(Nx.sum(tiny)) == 1.0 + 1.0e-12
       assert Nx.to_number(Nx.dot(tiny, Nx.tensor([1.0, 1.0], type: :f64))) == 1.0 + 1.0e-12

@@ -49,6 +49,7 @@ fn of_double(mlx: Mlx, op: &Op, x: &Array) -> Result<Array> {
         Op::Cos => double.cos(),
         Op::Sigmoid => double.sigmoid(),
         Op::Erf => double.erf(special::erfc),
+        Op::ErfInv => double.erf_inv(special::erfc),
         _ => same_type(mlx, op, x, Type::F64),
     }
 }

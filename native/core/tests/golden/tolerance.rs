@@ -158,7 +158,7 @@ fn units(op: &Op, ty: Type) -> f64 {
         Op::Multiply | Op::Divide if ty == Type::C64 => 2.0,
         // One rounding, of operands that were given the result's type before.
         Op::Divide | Op::Atan2 | Op::Phase => 1.0,
-        // Nx's own series has the digits of f32, and so has MLX's.
+        // Nx's own series has the digits of f32.
         Op::ErfInv if ty == Type::F64 => 2_f64.powi(30),
         // MLX's approximation of f32.
         Op::Erf => 16.0,
