@@ -107,6 +107,21 @@ defmodule Emily.NativeTest do
     end
   end
 
+  test "a reducer that takes other types than it is given is refused" do
+    stream = Native.stream_new(:cpu)
+    inputs = [iota(stream, 3), Emily.op(:sum, [iota(stream, 2)])]
+    scalar = {{:s, 4}, []}
+    step = %{op: :max, out: scalar, inputs: [0, 1]}
+    program = %{inputs: [scalar, scalar], instructions: [step], output: 2}
+    reduce = {:reduce, %{axes: nil, keep_axes: false, fun: program}}
+
+    error =
+      assert_raise ArgumentError, fn -> Native.op(stream, reduce, {{:s, 64}, []}, inputs) end
+
+    assert Exception.message(error) ==
+             "expected :fun to take s64, s64, got: one that takes s4, s4"
+  end
+
   test "small terms that are large when read are refused soon" do
     stream = Native.stream_new(:cpu)
     scalar = {{:s, 64}, []}

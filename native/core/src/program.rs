@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use smallvec::{SmallVec, smallvec};
 
 use crate::{
-    Array, Error, Op, Result, Shape, Stream, TensorType,
+    Array, Error, Op, Result, Shape, Stream, TensorType, Type,
     infer::broadcast_shape,
     lower::{Operand, lower},
 };
@@ -106,6 +106,19 @@ impl Program {
         })
     }
 
+    /// That the program says of its inputs what they are.
+    pub(crate) fn check_types(&self, given: impl Iterator<Item = Type> + Clone) -> Result<()> {
+        if self.inputs.iter().map(|input| input.ty).eq(given.clone()) {
+            return Ok(());
+        }
+        let given: Vec<_> = given.map(|ty| ty.to_string()).collect();
+        Err(Error::argument(format!(
+            "expected :fun to take {}, got: one that takes {}",
+            given.join(", "),
+            crate::error::list(&self.inputs)
+        )))
+    }
+
     /// That the program can run on many elements at once: it takes `count` scalars, and all that it
     /// does is elementwise.
     pub(crate) fn check_elementwise(&self, count: usize) -> Result<()> {
@@ -170,7 +183,6 @@ impl Program {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Type;
 
     fn scalar() -> TensorType {
         TensorType {

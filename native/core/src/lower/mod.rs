@@ -130,11 +130,14 @@ fn refusal(op: &Op, outs: &[TensorType], inputs: &[Operand<'_>], stream: &Stream
         let device = stream.device();
         let vast = outs.iter().find(|out| out.memory() > memory_limit());
         let too_large = vast.filter(|_| !is_view(op)).map(too_large);
-        too_large.or_else(|| refused_input(op, inputs)).or_else(|| {
-            let inputs = inputs.iter().map(|input| input.ty);
-            let mut types = outs.iter().map(|out| out.ty).chain(inputs);
-            types.find_map(|ty| device.refusal(ty))
-        })
+        let refused = too_large.or_else(|| refused_input(op, inputs));
+        refused
+            .or_else(|| refused_program(op, outs, inputs))
+            .or_else(|| {
+                let inputs = inputs.iter().map(|input| input.ty);
+                let mut types = outs.iter().map(|out| out.ty).chain(inputs);
+                types.find_map(|ty| device.refusal(ty))
+            })
     })
 }
 
@@ -143,6 +146,17 @@ fn refusal(op: &Op, outs: &[TensorType], inputs: &[Operand<'_>], stream: &Stream
 fn refused_input(op: &Op, inputs: &[Operand<'_>]) -> Option<Error> {
     let vast = inputs.iter().find(|input| input.array.is_vast())?;
     (!is_view(op) && !reads_part(op)).then(|| too_large(&vast.tensor_type()))
+}
+
+/// The refusal of a function that is not one of the elements, which have the result's type by then, and
+/// of what else it is given.
+fn refused_program(op: &Op, outs: &[TensorType], inputs: &[Operand<'_>]) -> Option<Error> {
+    let (Op::Reduce { fun, .. } | Op::WindowReduce { fun, .. }) = op else {
+        return None;
+    };
+    let others = inputs.iter().skip(2).map(|input| input.ty);
+    let given = outs.iter().map(|out| out.ty).cycle().take(2).chain(others);
+    fun.check_types(given).err()
 }
 
 /// Whether the operation reads those elements alone that its result has.
