@@ -110,6 +110,14 @@ defmodule Emily.Native do
   @spec reset_peak_memory() :: :ok
   def reset_peak_memory, do: not_loaded()
 
+  @doc "Limits the memory that MLX uses; returns the limit before."
+  @spec set_memory_limit(pos_integer()) :: pos_integer()
+  def set_memory_limit(_bytes), do: not_loaded()
+
+  @doc "Limits the memory that MLX keeps for the next tensors; returns the limit before."
+  @spec set_cache_limit(non_neg_integer()) :: non_neg_integer()
+  def set_cache_limit(_bytes), do: not_loaded()
+
   @doc "Gives cached memory back."
   @spec clear_cache() :: :ok
   def clear_cache, do: not_loaded()

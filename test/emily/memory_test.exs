@@ -47,6 +47,43 @@ defmodule Emily.MemoryTest do
     assert peak - before < 256 * @megabyte
   end
 
+  test "what is beyond the limit is refused, and nothing is kept beyond the cache's" do
+    zeros = fn size -> Emily.op(:add, [zero(size), zero(size)]) end
+    before = Emily.Memory.set_limit(16 * @megabyte)
+    on_exit(fn -> Emily.Memory.set_limit(before) end)
+
+    assert_raise ArgumentError, ~r/\Aexpected a tensor of at most 16777216 bytes/, fn ->
+      zeros.(17 * @megabyte)
+    end
+
+    assert Emily.shape(zeros.(15 * @megabyte)) == [15 * @megabyte]
+    assert Emily.Memory.set_limit(before) == 16 * @megabyte
+
+    cache = Emily.Memory.set_cache_limit(0)
+    on_exit(fn -> Emily.Memory.set_cache_limit(cache) end)
+    Emily.Memory.clear_cache()
+    Emily.eval(zeros.(@megabyte))
+    :erlang.garbage_collect()
+    assert Emily.Memory.stats().cache == 0
+    assert Emily.Memory.set_cache_limit(cache) == 0
+  end
+
+  # One element, however many there are to see.
+  defp zero(size) do
+    zero = Emily.from_binary(<<0>>, [1], {:u, 8})
+    Emily.op(:broadcast, [zero], axes: [0], shape: [size])
+  end
+
+  test "limits that make no sense are refused" do
+    for {bad, message} <- [
+          {0, "expected :limit to be at least 1 byte, got: 0"},
+          {-1, "expected :limit to be a number of bytes, got: -1"},
+          {:all, "expected :limit to be a number of bytes, got: :all"}
+        ] do
+      assert_raise ArgumentError, message, fn -> Emily.Memory.set_limit(bad) end
+    end
+  end
+
   test "the peak is the most since it was reset" do
     Emily.Memory.reset_peak()
     peak = Emily.Memory.stats().peak

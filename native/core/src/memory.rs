@@ -57,6 +57,18 @@ pub fn reset_peak_memory() -> Result<()> {
     done(unsafe { sys::mlx_reset_peak_memory() })
 }
 
+/// Has MLX keep at most `bytes` of freed memory for the next tensors, and returns how many it was
+/// before.
+///
+/// # Errors
+///
+/// If MLX fails.
+pub fn set_cache_limit(bytes: usize) -> Result<usize> {
+    let mut before = 0;
+    // SAFETY: `before` is writable.
+    done(unsafe { sys::mlx_set_cache_limit(&raw mut before, bytes) }).map(|()| before)
+}
+
 /// Gives the memory that no tensor uses back to the system.
 ///
 /// # Errors

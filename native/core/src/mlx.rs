@@ -5,6 +5,7 @@ mod limit;
 mod linalg;
 mod window;
 
+pub use limit::set_memory_limit;
 pub(crate) use limit::{check_memory, memory_limit, too_large};
 pub(crate) use window::Sliding;
 

@@ -1,9 +1,12 @@
 //! MLX's memory.
 
 use emily_core::Memory;
-use rustler::{Atom, NifResult, types::atom::ok};
+use rustler::{Atom, NifResult, Term, types::atom::ok};
 
-use crate::raise::failed;
+use crate::{
+    inspect::inspect,
+    raise::{argument, failed},
+};
 
 /// `%{active: bytes, peak: bytes, cache: bytes}`
 #[rustler::nif]
@@ -22,6 +25,27 @@ fn reset_peak_memory() -> NifResult<Atom> {
     emily_core::reset_peak_memory()
         .map(|()| ok())
         .map_err(failed)
+}
+
+/// Returns the limit before.
+#[rustler::nif]
+fn set_memory_limit(limit: Term<'_>) -> NifResult<usize> {
+    emily_core::set_memory_limit(bytes(limit)?).map_err(failed)
+}
+
+/// Returns the limit before.
+#[rustler::nif]
+fn set_cache_limit(limit: Term<'_>) -> NifResult<usize> {
+    emily_core::set_cache_limit(bytes(limit)?).map_err(failed)
+}
+
+fn bytes(limit: Term<'_>) -> NifResult<usize> {
+    limit.decode().map_err(|_| {
+        argument(format!(
+            "expected :limit to be a number of bytes, got: {}",
+            inspect(limit)
+        ))
+    })
 }
 
 /// The system may take its time, hence off the schedulers.

@@ -1,37 +1,69 @@
 //! How much memory there may be.
 
-use std::{fs, mem::MaybeUninit, sync::OnceLock};
+use std::{
+    fs,
+    mem::MaybeUninit,
+    sync::atomic::{AtomicUsize, Ordering},
+};
 
 use mlx_sys as sys;
 
-use crate::{Array, Device, Error, Result, Shape, TensorType, Type};
+use crate::{Array, Device, Error, Result, Shape, TensorType, Type, error::take_message};
+
+/// [`memory_limit`] as it was last worked out; none yet where it is 0.
+static LIMIT: AtomicUsize = AtomicUsize::new(0);
 
 /// The bytes that MLX is ready to use by itself, a good part of the machine's memory.
 ///
 /// On the CPU MLX does not look whether it was given the memory that it asked for, and what is larger
 /// than all there is cannot be given; so nothing like that may get there.
 pub(crate) fn memory_limit() -> usize {
-    static LIMIT: OnceLock<usize> = OnceLock::new();
-    *LIMIT.get_or_init(|| {
-        let mut limit = 0;
-        // SAFETY: `limit` is writable.
-        let status = unsafe { sys::mlx_get_memory_limit(&raw mut limit) };
-        let own = (status == 0 && limit > 0).then_some(limit);
-        let of_process = if Device::available().contains(&Device::Gpu) {
-            // The device's memory is not the process's.
-            None
-        } else {
-            process_limit()
-        };
-        own.into_iter()
-            .chain(of_process)
-            .min()
-            .unwrap_or(usize::MAX)
-    })
+    match LIMIT.load(Ordering::Relaxed) {
+        0 => {
+            let mut limit = 0;
+            // SAFETY: `limit` is writable.
+            let status = unsafe { sys::mlx_get_memory_limit(&raw mut limit) };
+            keep((status == 0 && limit > 0).then_some(limit))
+        }
+        known => known,
+    }
 }
 
-/// What the process may have of the machine's memory, if it may not have all of it.
+/// Has MLX use at most `bytes`, and returns how many it was before.
+///
+/// # Errors
+///
+/// If `bytes` is 0, or MLX fails.
+pub fn set_memory_limit(bytes: usize) -> Result<usize> {
+    if bytes == 0 {
+        return Err(Error::argument(
+            "expected :limit to be at least 1 byte, got: 0",
+        ));
+    }
+    let before = memory_limit();
+    let mut of_mlx = 0;
+    // SAFETY: `of_mlx` is writable.
+    if unsafe { sys::mlx_set_memory_limit(&raw mut of_mlx, bytes) } != 0 {
+        return Err(take_message());
+    }
+    keep(Some(bytes));
+    Ok(before)
+}
+
+/// Notes the limit that follows from MLX's own.
+fn keep(own: Option<usize>) -> usize {
+    let limit = own.into_iter().chain(process_limit()).min();
+    let limit = limit.unwrap_or(usize::MAX).max(1);
+    LIMIT.store(limit, Ordering::Relaxed);
+    limit
+}
+
+/// What the process may have of the machine's memory, if it may not have all of it. A GPU's memory is
+/// not the process's.
 fn process_limit() -> Option<usize> {
+    if Device::available().contains(&Device::Gpu) {
+        return None;
+    }
     [address_space(), container()].into_iter().flatten().min()
 }
 
