@@ -1,9 +1,9 @@
 defmodule Emily.MemoryTest do
   use ExUnit.Case, async: false
 
-  doctest Emily.Memory
-
   @moduletag :native
+
+  doctest Emily.Memory
 
   @megabyte 1_048_576
 

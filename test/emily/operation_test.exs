@@ -3,14 +3,14 @@ if Code.ensure_loaded?(Nx) do
   defmodule Emily.OperationTest do
     use ExUnit.Case, async: true
 
-    doctest Emily.Operation
-
     alias Emily.Operation
     alias Emily.Test.Operations
     alias Nx.Defn.{Composite, Expr, Tree}
     alias Nx.Tensor, as: T
 
     @moduletag :nx
+
+    doctest Operation
 
     # Each operation at least once, on a matrix of floats, one of integers, and a scalar index.
     defp everything(x, n, i) do

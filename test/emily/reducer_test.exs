@@ -6,6 +6,7 @@ if Code.ensure_loaded?(Nx) do
     alias Emily.{Operation, Reducer}
 
     @moduletag :nx
+    @moduletag :native
 
     setup do
       Nx.default_backend(Emily.Backend)

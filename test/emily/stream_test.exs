@@ -3,9 +3,9 @@ defmodule Emily.StreamTest do
 
   alias Emily.Stream
 
-  doctest Stream
-
   @moduletag :native
+
+  doctest Stream
 
   defp numbers(count), do: Emily.op(:iota, [], type: {:f, 32}, shape: [count])
 
