@@ -2,7 +2,11 @@
 #
 #     EMILY_BARE=1 MIX_ENV=prod mix run bench/emily.exs
 
+Code.require_file("timing.exs", __DIR__)
+
 defmodule Bench.Emily do
+  import Bench.Timing
+
   @chain 2_000
   @side 1024
   @large_bytes 256 * 1024 * 1024
@@ -62,20 +66,6 @@ defmodule Bench.Emily do
       shape,
       {:f, 32}
     )
-  end
-
-  # Microseconds, with what is below them.
-  defp time(function) do
-    start = System.monotonic_time(:nanosecond)
-    function.()
-    (System.monotonic_time(:nanosecond) - start) / 1000
-  end
-
-  # One call to warm up, then the middle of `count`.
-  defp median(count, sample) do
-    sample.()
-    samples = for _ <- 1..count, do: sample.()
-    samples |> Enum.sort() |> Enum.at(div(count, 2))
   end
 end
 

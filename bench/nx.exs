@@ -2,7 +2,11 @@
 #
 #     MIX_ENV=test mix run bench/nx.exs
 
+Code.require_file("timing.exs", __DIR__)
+
 defmodule Bench.Nx do
+  import Bench.Timing
+
   @chain 2_000
   @wide 256
   @side 64
@@ -83,20 +87,6 @@ defmodule Bench.Nx do
     :rand.seed(:exsss, 7)
     numbers = for _ <- 1..Tuple.product(shape), do: :rand.uniform()
     numbers |> Nx.tensor(type: :f32, backend: backend) |> Nx.reshape(shape)
-  end
-
-  # Microseconds, with what is below them.
-  defp time(function) do
-    start = System.monotonic_time(:nanosecond)
-    function.()
-    (System.monotonic_time(:nanosecond) - start) / 1000
-  end
-
-  # One call to warm up, then the middle of `count`.
-  defp median(count, sample) do
-    sample.()
-    samples = for _ <- 1..count, do: sample.()
-    samples |> Enum.sort() |> Enum.at(div(count, 2))
   end
 end
 
