@@ -29,30 +29,7 @@ impl Op {
             | Self::AllClose { .. }
             | Self::TriangularSolve { .. }
             | Self::Solve => Some(2),
-            Self::Add
-            | Self::Subtract
-            | Self::Multiply
-            | Self::Pow
-            | Self::Remainder
-            | Self::Divide
-            | Self::Quotient
-            | Self::Atan2
-            | Self::Min
-            | Self::Max
-            | Self::BitwiseAnd
-            | Self::BitwiseOr
-            | Self::BitwiseXor
-            | Self::LeftShift
-            | Self::RightShift
-            | Self::Equal
-            | Self::NotEqual
-            | Self::Greater
-            | Self::Less
-            | Self::GreaterEqual
-            | Self::LessEqual
-            | Self::LogicalAnd
-            | Self::LogicalOr
-            | Self::LogicalXor => Some(2),
+            _ if self.joins_two() => Some(2),
             _ => Some(1),
         }
     }
@@ -60,7 +37,7 @@ impl Op {
     /// Whether each element of the result comes from the inputs' elements at the same place, so that
     /// what it does to scalars it does to tensors of any shape.
     pub const fn is_elementwise(&self) -> bool {
-        matches!(
+        let other = matches!(
             self,
             Self::Constant { .. }
                 | Self::AsType
@@ -103,7 +80,17 @@ impl Op {
                 | Self::PopulationCount
                 | Self::LogicalNot
                 | Self::Phase
-                | Self::Add
+                | Self::Select
+                | Self::Clip
+        );
+        other || self.joins_two()
+    }
+
+    /// Whether it is elementwise and takes two inputs.
+    const fn joins_two(&self) -> bool {
+        matches!(
+            self,
+            Self::Add
                 | Self::Subtract
                 | Self::Multiply
                 | Self::Pow
@@ -127,8 +114,6 @@ impl Op {
                 | Self::LogicalAnd
                 | Self::LogicalOr
                 | Self::LogicalXor
-                | Self::Select
-                | Self::Clip
         )
     }
 
