@@ -51,10 +51,7 @@ fn copy_in(
     shape: Term<'_>,
     ty: Term<'_>,
 ) -> NifResult<ResourceArc<TensorRef>> {
-    let ty = TensorType {
-        ty: decode_type(ty)?,
-        shape: decode_shape(shape)?,
-    };
+    let ty = tensor_type_of(ty, shape)?;
     let tensor = Tensor::from_bytes(&stream.0, &ty, binary.as_slice()).map_err(failed)?;
     Ok(TensorRef::make(tensor))
 }
@@ -183,10 +180,7 @@ fn from_address(
     shape: Term<'_>,
     ty: Term<'_>,
 ) -> NifResult<ResourceArc<TensorRef>> {
-    let ty = TensorType {
-        ty: decode_type(ty)?,
-        shape: decode_shape(shape)?,
-    };
+    let ty = tensor_type_of(ty, shape)?;
     let place: usize = address.decode().map_err(|_| {
         argument(format!(
             "expected :address to be an address of this machine, got: {}",
@@ -237,6 +231,13 @@ fn decode_type(ty: Term<'_>) -> NifResult<Type> {
     })
 }
 
+fn tensor_type_of(ty: Term<'_>, shape: Term<'_>) -> NifResult<TensorType> {
+    Ok(TensorType {
+        ty: decode_type(ty)?,
+        shape: decode_shape(shape)?,
+    })
+}
+
 fn decode_shape(shape: Term<'_>) -> NifResult<Shape> {
     let dims: SmallVec<[i64; 6]> = decode_list(shape, Term::decode).map_err(|_| {
         argument(format!(
@@ -264,10 +265,7 @@ fn decode_out(out: Term<'_>) -> NifResult<TensorType> {
             inspect(out)
         ))
     })?;
-    Ok(TensorType {
-        ty: decode_type(ty)?,
-        shape: decode_shape(shape)?,
-    })
+    tensor_type_of(ty, shape)
 }
 
 fn decode_op<'a>(env: Env<'a>, op: Term<'a>) -> NifResult<Op> {
