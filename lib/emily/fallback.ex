@@ -6,7 +6,7 @@ defmodule Emily.Fallback do
   `run/3`, which moves the tensors to `Nx.BinaryBackend`, computes there, and moves the result back:
 
     * `Nx.reduce/4` and `Nx.window_reduce/5` in a `defn` that `Nx.Defn.Evaluator` runs, where their
-      function has a `while`, or makes a tensor that is no scalar
+      function has a `cond` or a `while`, or makes a tensor that is no scalar
 
   ## Policy
 

@@ -3,7 +3,7 @@ defmodule Emily.Reducer do
   The functions that `Nx.reduce/4` and `Nx.window_reduce/5` are given, as programs of the native core.
 
   A function of two scalars that is made of elementwise operations becomes a flat list of these, which
-  the core runs on all elements at once. `Nx.cond/2` becomes a selection.
+  the core runs on all elements at once. In a node of an expression a `cond` becomes a selection.
   """
 
   alias Emily.Operation
