@@ -36,6 +36,11 @@ impl Checks {
             expected: expected.into(),
         });
     }
+
+    /// Asks what `others` ask, too.
+    pub(crate) fn extend(&mut self, others: Self) {
+        self.0.extend(others.0);
+    }
 }
 
 /// The checks of one operation.

@@ -57,15 +57,7 @@ impl Tensor {
             return Err(error);
         }
         let array = Array::from_bytes(ty, bytes)?;
-        Ok(Self {
-            array,
-            ty: ty.ty,
-            stream: stream.clone(),
-            ready: AtomicBool::new(true),
-            pending: Pending::default(),
-            pinned: OnceLock::new(),
-            packed: OnceLock::new(),
-        })
+        Ok(Self::new(stream, array, ty.ty, true, Pending::default()))
     }
 
     /// The result of `op`, to be computed on `stream` when it is first needed.
@@ -136,11 +128,15 @@ impl Tensor {
         out: &TensorType,
         pending: Pending,
     ) -> Self {
+        Self::new(stream, array, out.ty, false, pending)
+    }
+
+    fn new(stream: &Stream, array: Array, ty: Type, ready: bool, pending: Pending) -> Self {
         Self {
             array,
-            ty: out.ty,
+            ty,
             stream: stream.clone(),
-            ready: AtomicBool::new(false),
+            ready: AtomicBool::new(ready),
             pending,
             pinned: OnceLock::new(),
             packed: OnceLock::new(),
@@ -244,15 +240,7 @@ impl Tensor {
 
     /// The same elements in another array.
     fn with(&self, array: Array, ready: bool) -> Self {
-        Self {
-            array,
-            ty: self.ty,
-            stream: self.stream.clone(),
-            ready: AtomicBool::new(ready),
-            pending: Pending::default(),
-            pinned: OnceLock::new(),
-            packed: OnceLock::new(),
-        }
+        Self::new(&self.stream, array, self.ty, ready, Pending::default())
     }
 
     /// This tensor with the bytes of its narrow elements, if it has such.

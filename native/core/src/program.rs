@@ -7,6 +7,7 @@ use smallvec::{SmallVec, smallvec};
 
 use crate::{
     Array, Error, Op, Result, Shape, Stream, TensorType, Type,
+    check::Checks,
     infer::broadcast_shape,
     lower::{Operand, lower},
 };
@@ -142,7 +143,12 @@ impl Program {
     }
 
     /// The result for each element of `inputs`, which broadcast; see [`Self::check_elementwise`].
-    pub(crate) fn map(&self, inputs: &[&Array], stream: &Stream) -> Result<Array> {
+    pub(crate) fn map(
+        &self,
+        inputs: &[&Array],
+        stream: &Stream,
+        checks: &mut Checks,
+    ) -> Result<Array> {
         let mut values: SmallVec<[Array; 8]> = smallvec![];
         values.extend(inputs.iter().map(|&input| input.clone()));
         let mut types: Vec<_> = self.inputs.iter().map(|input| input.ty).collect();
@@ -165,6 +171,7 @@ impl Program {
             };
             let lowered = lower(&instruction.op, &[out], &operands, stream)?;
             drop(operands);
+            checks.extend(lowered.checks);
             values.extend(lowered.arrays);
             types.push(instruction.out.ty);
         }

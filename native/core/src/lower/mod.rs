@@ -205,7 +205,17 @@ fn families(
         return Ok(smallvec![atan2]);
     }
     let inputs: SmallVec<[&Array; 4]> = operands.iter().map(|operand| operand.array).collect();
-    Ok(smallvec![family(op, &outs[0], &inputs, stream)?])
+    let out = &outs[0];
+    let array = match op {
+        Op::Reduce { axes, fun, .. } => {
+            reducer::reduce(fun, axes.as_deref(), &inputs, stream, out, checks)
+        }
+        Op::WindowReduce { fun, .. } => {
+            reducer::window_reduce(op, fun, &inputs, stream, out, checks)
+        }
+        _ => family(op, out, &inputs, stream),
+    };
+    Ok(smallvec![array?])
 }
 
 fn family(op: &Op, out: &TensorType, inputs: &[&Array], stream: &Stream) -> Result<Array> {
@@ -242,12 +252,6 @@ fn family(op: &Op, out: &TensorType, inputs: &[&Array], stream: &Stream) -> Resu
         (Op::ReduceMin { axes, .. }, [x]) => reduction::min(mlx, x, axes.as_deref(), out),
         (Op::All { axes, .. }, [x]) => reduction::all(mlx, x, axes.as_deref(), out),
         (Op::Any { axes, .. }, [x]) => reduction::any(mlx, x, axes.as_deref(), out),
-        (Op::Reduce { axes, fun, .. }, [_, ..]) => {
-            reducer::reduce(fun, axes.as_deref(), inputs, stream, out)
-        }
-        (Op::WindowReduce { fun, .. }, [_, ..]) => {
-            reducer::window_reduce(op, fun, inputs, stream, out)
-        }
         (
             Op::Argmax {
                 axis, tie_break, ..

@@ -9,10 +9,10 @@
 //! squared; see [`Program::accumulation`]. Of windows Nx asks nothing, so other functions go through
 //! those of common sizes one element after another.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, cell::RefCell};
 
 use super::{axes, cast::cast, windows::Windows};
-use crate::{Array, Error, Op, Program, Result, Stream, TensorType, mlx::Mlx};
+use crate::{Array, Error, Op, Program, Result, Stream, TensorType, check::Checks, mlx::Mlx};
 
 /// The most elements of a window that are taken one after another.
 const IN_ORDER: i32 = 256;
@@ -24,8 +24,9 @@ pub(super) fn reduce(
     inputs: &[&Array],
     stream: &Stream,
     out: &TensorType,
+    checks: &mut Checks,
 ) -> Result<Array> {
-    let fold = Fold::new(program, inputs, stream, out)?;
+    let fold = Fold::new(program, inputs, stream, out, checks)?;
     let x = inputs[0];
     let rank = x.shape().rank();
     let reduced = axes.map_or_else(|| (0..rank).collect(), <[usize]>::to_vec);
@@ -42,8 +43,9 @@ pub(super) fn window_reduce(
     inputs: &[&Array],
     stream: &Stream,
     out: &TensorType,
+    checks: &mut Checks,
 ) -> Result<Array> {
-    let fold = Fold::new(program, inputs, stream, out)?;
+    let fold = Fold::new(program, inputs, stream, out, checks)?;
     let windows = Windows::of(op, &inputs[0].shape())?;
     windows.check_memory(out.ty)?;
     let x = cast(fold.mlx(), inputs[0], out.ty)?;
@@ -69,6 +71,7 @@ struct Fold<'a> {
     captured: &'a [&'a Array],
     stream: &'a Stream,
     out: &'a TensorType,
+    checks: RefCell<&'a mut Checks>,
 }
 
 impl<'a> Fold<'a> {
@@ -77,6 +80,7 @@ impl<'a> Fold<'a> {
         inputs: &'a [&'a Array],
         stream: &'a Stream,
         out: &'a TensorType,
+        checks: &'a mut Checks,
     ) -> Result<Self> {
         let scalars = inputs[1..].iter().all(|input| input.shape().rank() == 0);
         if inputs.len() < 2 || !scalars {
@@ -97,6 +101,7 @@ impl<'a> Fold<'a> {
             captured: &inputs[2..],
             stream,
             out,
+            checks: RefCell::new(checks),
         })
     }
 
@@ -170,12 +175,47 @@ impl<'a> Fold<'a> {
     fn run(&self, program: &Program, element: &Array, acc: &Array) -> Result<Array> {
         let mut inputs = vec![element, acc];
         inputs.extend(self.captured);
-        let result = cast(self.mlx(), &program.map(&inputs, self.stream)?, self.out.ty)?;
+        let result = program.map(&inputs, self.stream, &mut self.checks.borrow_mut())?;
+        let result = cast(self.mlx(), &result, self.out.ty)?;
         // A function may leave its arguments aside and give a scalar.
         self.mlx().broadcast_to(&result, element.shape().dims())
     }
 
     fn finished(&self, result: &Array) -> Result<Array> {
         self.mlx().shaped(result, &self.out.shape)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Device, Instruction, Shape, Tensor, Type, install_error_handler};
+
+    #[test]
+    fn what_a_function_asks_of_its_values_is_asked_of_the_reduction() {
+        install_error_handler();
+        let stream = Stream::new(Device::Cpu).unwrap();
+        let ty = |dims: &[i64]| TensorType {
+            ty: Type::C64,
+            shape: Shape::new(dims).unwrap(),
+        };
+        let angle = Instruction {
+            op: Op::Atan2,
+            out: ty(&[]),
+            inputs: vec![0, 1],
+        };
+        let fun = Program::new(vec![ty(&[]), ty(&[])], vec![angle], 2).unwrap();
+        let reduce = Op::Reduce {
+            axes: None,
+            keep_axes: false,
+            fun,
+        };
+        let acc = Tensor::from_bytes(&stream, &ty(&[]), &[0; 8]).unwrap();
+        for (imaginary, real) in [(0.0_f32, true), (1.0, false)] {
+            let parts = [1.0, 0.0, 2.0, imaginary].map(f32::to_ne_bytes).concat();
+            let x = Tensor::from_bytes(&stream, &ty(&[2]), &parts).unwrap();
+            let result = Tensor::apply(&stream, &reduce, Some(&ty(&[])), &[&x, &acc]).unwrap();
+            assert_eq!(result.eval().is_ok(), real);
+        }
     }
 }
