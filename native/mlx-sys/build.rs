@@ -1,4 +1,4 @@
-//! Binds mlx-c and compiles it against the headers of an MLX prefix.
+//! Binds mlx-c, and our own functions beside it, and compiles both against the headers of an MLX prefix.
 //!
 //! The prefix is `EMILY_MLX_PREFIX`, else the one that `cargo xtask mlx` fills for this host. Crates
 //! that link executables read `DEP_MLX_LIB`, the folder of `libmlx`, to set their run path.
@@ -14,10 +14,12 @@ const PREFIX: &str = "EMILY_MLX_PREFIX";
 fn main() {
     println!("cargo::rerun-if-env-changed={PREFIX}");
     println!("cargo::rerun-if-changed=shim");
+    println!("cargo::rerun-if-changed=extra");
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let prefix = prefix(&root);
     let mlx_c = root.join("mlx_src/mlx-c");
-    let shim = Path::new(env!("CARGO_MANIFEST_DIR")).join("shim");
+    let own = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (shim, extra) = (own.join("shim"), own.join("extra"));
     for (what, path) in [
         ("MLX's headers", prefix.join("include/mlx/mlx.h")),
         ("mlx-c's sources", mlx_c.join("mlx/c/mlx.h")),
@@ -30,8 +32,9 @@ fn main() {
             ));
         }
     }
-    compile(&prefix, &mlx_c, &shim);
-    bind(&mlx_c, &shim);
+    let units = [mlx_c.join("mlx/c"), extra];
+    compile(&prefix, &mlx_c, &shim, &units);
+    bind(&mlx_c, &shim, &units);
 
     let lib = prefix.join("lib");
     println!("cargo::rustc-link-search=native={}", lib.display());
@@ -66,11 +69,11 @@ fn target(what: &str) -> String {
     env::var(format!("CARGO_CFG_TARGET_{what}")).unwrap_or_default()
 }
 
-/// Compiles mlx-c as one translation unit: each of its files includes all of MLX's headers, which
-/// cost far more to read than the files themselves.
-fn compile(prefix: &Path, mlx_c: &Path, shim: &Path) {
+/// Compiles the sources in `folders` as one translation unit: each of them includes all of MLX's
+/// headers, which cost far more to read than the files themselves.
+fn compile(prefix: &Path, mlx_c: &Path, shim: &Path, folders: &[PathBuf]) {
     let unit = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default()).join("mlxc.cpp");
-    let includes: String = sources(mlx_c, "cpp")
+    let includes: String = sources(folders, "cpp")
         .iter()
         .map(|file| format!("#include \"{}\"\n", file.display()))
         .collect();
@@ -109,36 +112,38 @@ fn has_std_format(shim: &Path) -> bool {
     probe.try_compile("probe_format").is_ok()
 }
 
-fn bind(mlx_c: &Path, shim: &Path) {
+fn bind(mlx_c: &Path, shim: &Path, folders: &[PathBuf]) {
     let mut builder = bindgen::Builder::default()
         .clang_arg(format!("-I{}", mlx_c.display()))
         .clang_arg("-include")
         .clang_arg(shim.join("half.h").display().to_string())
-        .allowlist_item("_?mlx_.*|b?float16_t")
+        .allowlist_item("_?mlx_.*|emily_.*|b?float16_t")
         .parse_callbacks(Box::new(bindgen::CargoCallbacks::new()));
-    for header in sources(mlx_c, "h") {
+    for header in sources(folders, "h") {
         builder = builder.header(header.display().to_string());
     }
     let bindings = builder
         .generate()
-        .unwrap_or_else(|error| fail(&format!("bindgen could not read mlx-c's headers: {error}")));
+        .unwrap_or_else(|error| fail(&format!("bindgen could not read the headers: {error}")));
     let out = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default()).join("bindings.rs");
     bindings
         .write_to_file(&out)
         .unwrap_or_else(|error| fail(&format!("could not write {}: {error}", out.display())));
 }
 
-/// mlx-c's files with this extension, sorted so that builds are reproducible.
-fn sources(mlx_c: &Path, extension: &str) -> Vec<PathBuf> {
-    let dir = mlx_c.join("mlx/c");
-    let entries = fs::read_dir(&dir)
-        .unwrap_or_else(|error| fail(&format!("reading {}: {error}", dir.display())));
-    let mut files: Vec<_> = entries
-        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
-        .filter(|path| path.extension().is_some_and(|found| found == extension))
-        .collect();
-    files.sort();
-    files
+/// The files with this extension, sorted in each folder so that builds are reproducible.
+fn sources(folders: &[PathBuf], extension: &str) -> Vec<PathBuf> {
+    let listed = folders.iter().flat_map(|folder| {
+        let entries = fs::read_dir(folder)
+            .unwrap_or_else(|error| fail(&format!("reading {}: {error}", folder.display())));
+        let mut files: Vec<_> = entries
+            .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+            .filter(|path| path.extension().is_some_and(|found| found == extension))
+            .collect();
+        files.sort();
+        files
+    });
+    listed.collect()
 }
 
 fn fail(message: &str) -> ! {

@@ -3,22 +3,21 @@
 use std::{
     slice,
     sync::{
-        Mutex, OnceLock, PoisonError,
+        Mutex, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
 };
 
-use mlx_sys as sys;
 use smallvec::SmallVec;
 
 use crate::{
     Array, Error, Op, Result, Stream, TensorType, Type,
     check::Pending,
-    error::take_message,
     infer::{Outputs, infer_all},
     lower::{Lowered, Operand, lower},
-    mlx::{ArrayList, memory_limit, too_large},
+    mlx::{memory_limit, too_large},
     packing::pack,
+    part::evaluate,
 };
 
 /// Held while MLX walks a lazy graph.
@@ -187,15 +186,10 @@ impl Tensor {
     fn compute(&self) -> Result<()> {
         let verdict = self.pending.all_hold(self.stream.mlx())?;
         let check = verdict.as_ref().and_then(|verdict| verdict.array());
-        let list = ArrayList::new([Some(&self.array), check].into_iter().flatten())?;
-        {
-            let _walk = LOCK.lock().unwrap_or_else(PoisonError::into_inner);
-            // SAFETY: the list is live, and the lock makes this the only walk.
-            if unsafe { sys::mlx_async_eval(list.raw()) } != 0 {
-                return Err(take_message());
-            }
-        }
-        self.stream.synchronize()?;
+        evaluate(
+            &self.stream,
+            [Some(&self.array), check].into_iter().flatten(),
+        )?;
         match verdict {
             // SAFETY: the array was evaluated above, on this stream, which has finished.
             Some(verdict) => unsafe { verdict.settle() },

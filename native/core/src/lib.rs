@@ -15,6 +15,7 @@ mod mlx;
 mod number;
 mod op;
 mod packing;
+mod part;
 mod pointer;
 mod program;
 mod stream;

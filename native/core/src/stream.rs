@@ -14,7 +14,7 @@ use std::{
 use mlx_sys as sys;
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result, Type, error::take_message, eval, mlx::Mlx};
+use crate::{Error, Result, Type, error::take_message, eval, mlx::Mlx, part::Pace};
 
 /// A kind of processor that MLX computes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -94,6 +94,7 @@ struct Worker {
     host: Option<MlxStream>,
     /// Whether anything was ever to be computed there.
     host_used: AtomicBool,
+    pace: Pace,
     jobs: Sender<Job>,
 }
 
@@ -185,6 +186,11 @@ impl Stream {
             .map_err(|_| Error::Stream(format!("the thread of {self} has ended")))
     }
 
+    /// How fast this stream's device was with its work so far.
+    pub(crate) fn pace(&self) -> &Pace {
+        &self.worker().pace
+    }
+
     /// Waits until the device, and the host for it, have done everything that was scheduled on this
     /// stream.
     pub(crate) fn synchronize(&self) -> Result<()> {
@@ -274,6 +280,7 @@ impl Worker {
             mlx_stream,
             host,
             host_used: AtomicBool::new(false),
+            pace: Pace::new(),
             jobs,
         })
     }

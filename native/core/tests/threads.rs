@@ -3,9 +3,16 @@
 // Clippy knows test functions by their attribute; their fixtures may panic just as well.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
-use std::{fs, sync::mpsc::channel, thread};
+use std::{
+    fs,
+    sync::mpsc::channel,
+    thread,
+    time::{Duration, Instant},
+};
 
-use emily_core::{Device, Op, Shape, Stream, Tensor, TensorType, Type, install_error_handler};
+use emily_core::{
+    Device, Op, QrMode, Shape, Stream, Tensor, TensorType, Type, install_error_handler,
+};
 
 const THREADS: usize = 64;
 const STREAMS: usize = 4;
@@ -137,4 +144,72 @@ fn a_thousand_streams_need_no_thousand_threads() {
     // The other tests of this file run beside this one, with a thread for each of theirs.
     let most = before + THREADS + 4 * STREAMS;
     assert!(count() <= most, "{} threads, {before} before", count());
+}
+
+/// A graph of many operations on many elements, none of which takes long.
+fn long(stream: &Stream) -> Tensor {
+    let iota = Op::Iota { axis: None };
+    let mut x = Tensor::apply(stream, &iota, Some(&f32s(&[1 << 17])), &[]).unwrap();
+    for _ in 0..400 {
+        x = apply(stream, &Op::Sin, &[&x]);
+    }
+    x
+}
+
+/// Computes a small graph on `stream`, and says for how long.
+fn quick(stream: &Stream) -> Duration {
+    let x = lazy(stream);
+    let start = Instant::now();
+    bytes(stream, x);
+    start.elapsed()
+}
+
+#[test]
+fn a_long_evaluation_lets_others_have_their_turns() {
+    let (slow, other) = (stream(), stream());
+    quick(&other);
+    let (sender, done) = channel();
+    let tensor = long(&slow);
+    let start = Instant::now();
+    let job = move || {
+        tensor.eval().unwrap();
+        sender.send(()).unwrap();
+    };
+    slow.submit(job).unwrap();
+
+    let mut waits = Vec::new();
+    while done.try_recv().is_err() {
+        waits.push(quick(&other));
+    }
+    let (whole, longest) = (start.elapsed(), waits.iter().max().unwrap());
+    assert!(waits.len() > 10, "{} turns", waits.len());
+    assert!(*longest < whole / 4, "waited {longest:?} of {whole:?}");
+}
+
+#[test]
+fn what_is_computed_in_parts_is_the_same() {
+    let stream = stream();
+    // Wide, deep, with results that are used far apart, operations with several results, and more than
+    // one part's work.
+    let base = matrix(&stream, 512, 3);
+    let qr = Op::Qr {
+        mode: QrMode::Reduced,
+    };
+    let eval = |tensor: &Tensor| tensor.eval().unwrap();
+    let build = |each: &dyn Fn(&Tensor)| {
+        let mut kept = vec![apply(&stream, &Op::Sin, &[&base])];
+        for step in 0..60 {
+            let x = product(&stream, &kept[step], &kept[step / 3]);
+            let x = apply(&stream, &Op::Tanh, &[&x]);
+            let factors = Tensor::apply_all(&stream, &qr, None, &[&x]).unwrap();
+            let x = apply(&stream, &Op::Add, &[&factors[step % 2], &x]);
+            each(&x);
+            kept.push(x);
+        }
+        let axis = Op::Concatenate { axis: 0 };
+        let all: Vec<_> = kept.iter().collect();
+        bytes(&stream, Tensor::apply(&stream, &axis, None, &all).unwrap())
+    };
+    let at_once = build(&|_| {});
+    assert!(at_once == build(&eval));
 }
