@@ -21,7 +21,7 @@ defmodule Emily do
   """
 
   alias Emily.Native
-  alias Emily.Native.Pressure
+  alias Emily.Native.{Observer, Pressure}
   alias Emily.Stream
 
   # A larger copy takes longer than a scheduler should be held.
@@ -87,12 +87,16 @@ defmodule Emily do
   Raises `Emily.Error` if MLX cannot compute the tensor.
   """
   @spec to_binary(t()) :: binary()
-  def to_binary(tensor) do
+  def to_binary(tensor), do: to_binary(tensor, nil)
+
+  @doc false
+  # The device is for whoever observes.
+  def to_binary(tensor, device) do
     reference = make_ref()
 
     case Native.read(tensor, reference) do
       {:ok, binary} -> binary
-      :pending -> await(reference)
+      :pending -> Observer.wait(:to_binary, tensor, device, fn -> await(reference) end)
     end
   end
 
@@ -114,12 +118,15 @@ defmodule Emily do
   Raises `Emily.Error` if MLX fails.
   """
   @spec eval(t()) :: :ok
-  def eval(tensor) do
+  def eval(tensor), do: eval(tensor, nil)
+
+  @doc false
+  def eval(tensor, device) do
     reference = make_ref()
 
     case Native.eval(tensor, reference) do
       :ok -> :ok
-      :pending -> await(reference)
+      :pending -> Observer.wait(:eval, tensor, device, fn -> await(reference) end)
     end
   end
 

@@ -3,8 +3,11 @@ defmodule Emily.Application do
 
   use Application
 
+  # mix.exs names the observer, since not every build has one.
   @impl true
-  def start(_type, _args) do
+  def start(_type, options) do
+    Emily.Native.Observer.set(options[:observer])
+
     Supervisor.start_link([Emily.Native.DefaultStream],
       strategy: :one_for_one,
       name: Emily.Supervisor
