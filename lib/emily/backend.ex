@@ -6,7 +6,8 @@ defmodule Emily.Backend do
       Nx.add(Nx.tensor([1, 2]), 3)
 
   Tensors are lazy: an operation is noted at once, and computed on a thread of Emily's own when
-  somebody reads it. Tensors of other backends that an operation meets are moved over.
+  somebody reads it, or asks for that with `eval/1` or `async_eval/1`. Tensors of other backends that
+  an operation meets are moved over.
 
   ## Options
 
@@ -22,7 +23,7 @@ defmodule Emily.Backend do
   @behaviour Nx.Backend
 
   alias Emily.Backend, as: B
-  alias Emily.Backend.{Bits, Device}
+  alias Emily.Backend.{Bits, Device, Evaluation}
   alias Emily.{Fallback, Native, Operation, Reducer, Settings}
   alias Emily.Reducer.Fold
   alias Nx.Tensor, as: T
@@ -83,7 +84,10 @@ defmodule Emily.Backend do
   def to_binary(%T{type: type} = tensor, limit) do
     size = size(tensor)
     tensor = if limit < size, do: first(tensor, size, limit), else: tensor
-    tensor.data.ref |> Emily.to_binary() |> Bits.of_bytes(min(size, limit), type)
+
+    tensor.data.ref
+    |> Emily.to_binary()
+    |> Bits.of_bytes(min(size, limit), type)
   end
 
   # Only what is asked for is computed into row-major order and brought over.
@@ -139,6 +143,42 @@ defmodule Emily.Backend do
         concatenate(out, [tail, head], 0)
     end)
   end
+
+  ## Computing
+
+  @doc """
+  Computes what Nx's functions returned, waits until that is done, and returns it.
+
+  Takes a tensor, or whatever Nx takes as one: tuples, maps and structs of them, and all that
+  implements `Nx.Container` or `Nx.LazyContainer`. Tensors of other backends are passed over. To
+  evaluate a container at once costs less than to evaluate its tensors one by one.
+
+  Nobody needs this to get the right numbers. It says when they are computed: before a clock is read,
+  say, or at the end of a training step, so that the next one does not begin with a long graph.
+
+      iex> t = Nx.iota({3}, backend: Emily.Backend)
+      iex> {sum, %{double: double}} = Emily.Backend.eval({Nx.sum(t), %{double: Nx.multiply(t, 2)}})
+      iex> {Nx.to_number(sum), Nx.to_flat_list(double)}
+      {3, [0, 2, 4]}
+
+  Raises `Emily.Error` if MLX cannot compute a tensor, and `Protocol.UndefinedError` if the argument is
+  no container.
+  """
+  @spec eval(container) :: container when container: Nx.LazyContainer.t()
+  defdelegate eval(container), to: Evaluation, as: :finish
+
+  @doc """
+  Begins to compute what Nx's functions returned, and returns it at once.
+
+  Takes what `eval/1` takes. Whoever reads a tensor later waits for what is left of it, and gets the
+  error if MLX cannot compute it.
+
+      iex> t = Nx.iota({3}, backend: Emily.Backend) |> Nx.add(1) |> Emily.Backend.async_eval()
+      iex> Nx.to_flat_list(t)
+      [1, 2, 3]
+  """
+  @spec async_eval(container) :: container when container: Nx.LazyContainer.t()
+  defdelegate async_eval(container), to: Evaluation, as: :begin
 
   ## Moving
 
