@@ -35,7 +35,7 @@ defmodule Emily.MixProject do
 
   def application do
     [
-      mod: {Emily.Application, []},
+      mod: {Emily.Application, if(bare?(), do: [], else: [observer: Emily.Telemetry])},
       extra_applications: [:logger, :crypto, :inets, :ssl, :public_key]
     ]
   end
@@ -49,7 +49,7 @@ defmodule Emily.MixProject do
 
   defp deps do
     folder = if Code.ensure_loaded?(Emily.FolderSCM), do: Emily.FolderSCM.deps()
-    folder || [{:nx, "~> 0.13"}, {:telemetry, "~> 1.0"}]
+    folder || [{:nx, "~> 0.13"}, {:telemetry, "~> 1.3"}]
   end
 
   defp package do

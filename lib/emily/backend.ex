@@ -24,7 +24,7 @@ defmodule Emily.Backend do
 
   alias Emily.Backend, as: B
   alias Emily.Backend.{Bits, Device, Evaluation}
-  alias Emily.{Fallback, Native, Operation, Reducer, Settings}
+  alias Emily.{Fallback, Native, Operation, Reducer, Settings, Telemetry}
   alias Emily.Reducer.Fold
   alias Nx.Tensor, as: T
 
@@ -86,7 +86,7 @@ defmodule Emily.Backend do
     tensor = if limit < size, do: first(tensor, size, limit), else: tensor
 
     tensor.data.ref
-    |> Emily.to_binary()
+    |> Emily.to_binary(tensor.data.device)
     |> Bits.of_bytes(min(size, limit), type)
   end
 
@@ -313,8 +313,13 @@ defmodule Emily.Backend do
   def block(block, out, arguments, default) do
     case Operation.block(block, arguments) do
       {operation, inputs} -> apply_to(operation, out, inputs, device(inputs))
-      :unknown -> apply(default, [block | arguments])
+      :unknown -> by_default(block, arguments, default)
     end
+  end
+
+  defp by_default(block, arguments, default) do
+    Telemetry.block_fallback(block, arguments, device(arguments))
+    apply(default, [block | arguments])
   end
 
   # The device of the first tensor that is Emily's. Nx calls this backend only if there is one.

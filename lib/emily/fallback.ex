@@ -20,14 +20,12 @@ defmodule Emily.Fallback do
 
   ## Telemetry
 
-  Whatever the policy, a fallback is a span: `[:emily, :fallback, :start]`, `[:emily, :fallback,
-  :stop]` and `[:emily, :fallback, :exception]`, with the metadata `:operation`, `:reason`,
-  `:inputs` (a list of `{type, shape}`) and `:device`.
+  Whatever the policy, a fallback is a span of `Emily.Telemetry`.
   """
 
   require Logger
 
-  alias Emily.{Backend, Settings}
+  alias Emily.{Backend, Settings, Telemetry}
   alias Nx.Tensor, as: T
 
   @doc """
@@ -40,18 +38,11 @@ defmodule Emily.Fallback do
   def run({operation, reason}, tensors, fun) do
     [device | _same] = for %T{data: %Backend{device: device}} <- tensors, do: device
 
-    metadata = %{
-      operation: operation,
-      reason: reason,
-      inputs: for(tensor <- tensors, do: {tensor.type, tensor.shape}),
-      device: device
-    }
-
-    :telemetry.span([:emily, :fallback], metadata, fn ->
+    Telemetry.fallback({operation, reason}, tensors, device, fn ->
       obey(Settings.load().fallback, operation, reason)
       copies = Enum.map(tensors, &Nx.backend_copy(&1, Nx.BinaryBackend))
       result = Nx.with_default_backend(Nx.BinaryBackend, fn -> fun.(copies) end)
-      {Nx.backend_transfer(result, {Backend, device: device}), metadata}
+      Nx.backend_transfer(result, {Backend, device: device})
     end)
   end
 

@@ -1,0 +1,107 @@
+defmodule Emily.Telemetry do
+  @moduledoc """
+  What Emily tells `:telemetry` of itself.
+
+  ## Waiting
+
+  Nothing is computed before somebody needs it, so it is the process that evaluates or reads a tensor
+  that waits, and `[:emily, :eval]` and `[:emily, :to_binary]` are spans of such waiting. They contain
+  all that the tensor depends on, and what was ahead of it on its stream. A tensor that is
+  computed already is no span: to evaluate it does nothing, and to read it takes less time than an event
+  would. `Emily.Backend.async_eval/1` waits for nothing, and a computation that fails is the exception
+  of whoever waits for it.
+
+  A process that is killed while it waits emits no further event of that span.
+
+  ## Events
+
+  Times are in native time units: `System.convert_time_unit(duration, :native, :millisecond)`.
+
+  #{Emily.Telemetry.Event.tables()}
+  """
+
+  @behaviour Emily.Native.Observer
+
+  alias Emily.Native
+  alias Emily.Telemetry.Event
+  alias Nx.Tensor, as: T
+
+  @doc """
+  Returns the names of all events, for `:telemetry.attach_many/4`.
+
+      iex> [:emily, :eval, :stop] in Emily.Telemetry.events()
+      true
+  """
+  @spec events() :: [:telemetry.event_name()]
+  def events, do: for(event <- Event.all(), do: event.name)
+
+  @impl true
+  @doc false
+  def wait(kind, tensor, device, fun) do
+    metadata = tensor |> described() |> Map.put(:device, device)
+    :telemetry.span([:emily, kind], metadata, fn -> told(kind, fun.(), metadata) end)
+  end
+
+  defp told(:eval, :ok, metadata), do: {:ok, metadata}
+  defp told(:to_binary, binary, metadata), do: {binary, %{bytes: byte_size(binary)}, metadata}
+
+  # Must not fail, for an answer is on its way to this process.
+  defp described(tensor) do
+    {type, shape} = Native.tensor_type(tensor)
+    %{type: type, shape: List.to_tuple(shape)}
+  rescue
+    # Another process has deallocated it meanwhile.
+    ArgumentError -> %{type: nil, shape: nil}
+  end
+
+  @doc false
+  # A span of what leaves MLX; `fun` returns its result.
+  def fallback({operation, reason}, tensors, device, fun) do
+    metadata = %{
+      operation: operation,
+      reason: reason,
+      inputs: inputs(tensors),
+      device: device
+    }
+
+    :telemetry.span([:emily, :fallback], metadata, fn -> {fun.(), metadata} end)
+  end
+
+  @doc false
+  # A block that has no native operation runs its default implementation.
+  def block_fallback(%module{} = block, arguments, device) do
+    metadata = %{block: module, struct: block, inputs: inputs(arguments), device: device}
+    :telemetry.execute([:emily, :block, :fallback], %{count: 1}, metadata)
+  end
+
+  @doc """
+  Emits `[:emily, :compiler, :fallback]`, for a compiler that leaves a function to
+  `Nx.Defn.Evaluator`.
+
+  `construct` names what it cannot compile and `reason` says why; `function` is the function's module,
+  name and arity where it has a name.
+
+      iex> Emily.Telemetry.compiler_fallback(:hook, "it sends to a process", {MyModel, :step, 2})
+      :ok
+  """
+  @spec compiler_fallback(atom(), String.t(), mfa() | nil) :: :ok
+  def compiler_fallback(construct, reason, function \\ nil) do
+    metadata = %{construct: construct, reason: reason, function: function}
+    :telemetry.execute([:emily, :compiler, :fallback], %{count: 1}, metadata)
+  end
+
+  defp inputs(arguments), do: for(%T{type: type, shape: shape} <- arguments, do: {type, shape})
+
+  @doc """
+  Emits `[:emily, :memory, :stats]` with what `Emily.Memory.stats/0` says.
+
+  For `:telemetry_poller`, which calls it every so often:
+
+      {:telemetry_poller, measurements: [{Emily.Telemetry, :memory_stats, []}], period: 10_000}
+
+      iex> Emily.Telemetry.memory_stats()
+      :ok
+  """
+  @spec memory_stats() :: :ok
+  def memory_stats, do: :telemetry.execute([:emily, :memory, :stats], Emily.Memory.stats(), %{})
+end
