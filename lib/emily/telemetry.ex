@@ -2,6 +2,12 @@ defmodule Emily.Telemetry do
   @moduledoc """
   What Emily tells `:telemetry` of itself.
 
+  One line logs it, and another puts it on Phoenix LiveDashboard:
+
+      Emily.Telemetry.attach_default_logger(slow: 100)
+
+      def metrics, do: [...] ++ Emily.Telemetry.metrics()
+
   ## Waiting
 
   Nothing is computed before somebody needs it, so it is the process that evaluates or reads a tensor
@@ -23,7 +29,7 @@ defmodule Emily.Telemetry do
   @behaviour Emily.Native.Observer
 
   alias Emily.Native
-  alias Emily.Telemetry.Event
+  alias Emily.Telemetry.{DefaultLogger, Event, Metrics}
   alias Nx.Tensor, as: T
 
   @doc """
@@ -34,6 +40,65 @@ defmodule Emily.Telemetry do
   """
   @spec events() :: [:telemetry.event_name()]
   def events, do: for(event <- Event.all(), do: event.name)
+
+  @doc """
+  Logs Emily's events with `Logger`, a line each: what was computed, read or left to others, its types
+  and shapes, and how long that took.
+
+      [info] emily eval of f32[1024][1024] on gpu took 3.2ms
+      [info] emily to_binary of s32[8] on gpu took 410µs for 32 B
+      [info] emily memory: 12.0 MiB active, 3.5 MiB cache, 96.1 MiB peak
+
+  Returns `{:error, :already_exists}` if that is done already. It ends with `detach_default_logger/0`.
+
+  ## Options
+
+    * `:level` - the level to log at; `:info` when absent. Exceptions are logged at `:error`
+    * `:events` - which events to log: any of `:eval`, `:to_binary`, `:fallback`, `:compiler`, `:block` and
+      `:memory`; all when absent
+    * `:slow` - leaves out what took less than this many milliseconds; 0 when absent
+
+  Raises `ArgumentError` if an option does not fit.
+
+  ## Examples
+
+      iex> Emily.Telemetry.attach_default_logger(events: [:fallback, :block], level: :warning)
+      :ok
+      iex> Emily.Telemetry.attach_default_logger()
+      {:error, :already_exists}
+      iex> Emily.Telemetry.detach_default_logger()
+      :ok
+  """
+  @spec attach_default_logger(keyword()) :: :ok | {:error, :already_exists}
+  def attach_default_logger(options \\ []), do: DefaultLogger.attach(options)
+
+  @doc """
+  Ends what `attach_default_logger/1` began.
+
+      iex> Emily.Telemetry.detach_default_logger()
+      {:error, :not_found}
+  """
+  @spec detach_default_logger() :: :ok | {:error, :not_found}
+  def detach_default_logger, do: DefaultLogger.detach()
+
+  @doc """
+  Returns metrics of Emily's events, as `Telemetry.Metrics` defines them: how long processes waited and
+  for how many bytes, what failed, what was not computed natively, and memory.
+
+  For the `metrics/0` that Phoenix LiveDashboard and other reporters are given:
+
+      def metrics do
+        [
+          summary("phoenix.endpoint.stop.duration", unit: {:native, :millisecond})
+        ] ++ Emily.Telemetry.metrics()
+      end
+
+  Those of memory have values once something calls `memory_stats/0` regularly.
+
+  Raises `Emily.Error` if the project does not depend on `:telemetry_metrics`, which Phoenix projects do.
+  """
+  @spec metrics() :: [struct()]
+  def metrics, do: Metrics.definitions(Telemetry.Metrics)
 
   @impl true
   @doc false
