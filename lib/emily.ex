@@ -9,7 +9,8 @@ defmodule Emily do
 
   A tensor is lazy: `op/3` only notes what is to be computed, and `to_binary/1` or `eval/1` computes
   it, on a thread of Emily's own. Schedulers never wait for MLX. Tensors can be sent to other
-  processes and are freed when no process holds them.
+  processes of the node and are freed when no process holds them. To other nodes, and into files, goes
+  what `to_binary/1` gives.
 
   Types are Nx's: `{:u | :s, 2 | 4 | 8 | 16 | 32 | 64}`, `{:f, 8 | 16 | 32 | 64}`, `{:f8_e4m3fn, 8}`,
   `{:bf, 16}` and `{:c, 64}`. There is no `{:c, 128}`, and on GPUs no `{:f, 64}`. Those that MLX does

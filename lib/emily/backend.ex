@@ -15,6 +15,11 @@ defmodule Emily.Backend do
 
   Results are on the device of the operation's first tensor.
 
+  ## Nodes
+
+  A tensor is memory of the node that made it. On another one, or from a file, it is refused with an
+  `ArgumentError`: send what `Nx.backend_copy/1` gives, and save what `Nx.serialize/2` gives.
+
   ## Types
 
   All of Nx's types but `:c128`; `:f64` on the CPU alone.
@@ -104,7 +109,12 @@ defmodule Emily.Backend do
 
   @impl true
   def inspect(%T{data: %B{ref: ref, device: device}} = tensor, options) do
-    shown = if Native.live?(ref), do: elements(tensor, options), else: "Deallocated"
+    shown =
+      case Native.presence(ref) do
+        :live -> elements(tensor, options)
+        :deallocated -> "Deallocated"
+        :elsewhere -> "Not here: #{whereabouts(node(ref))}"
+      end
 
     if Settings.load().add_backend_on_inspect do
       Inspect.Algebra.concat(["Emily.Backend<#{device}>", Inspect.Algebra.line(), shown])
@@ -112,6 +122,9 @@ defmodule Emily.Backend do
       shown
     end
   end
+
+  defp whereabouts(node) when node == node(), do: "of an earlier time of this node"
+  defp whereabouts(node), do: "of the node #{node}"
 
   defp elements(tensor, %Inspect.Opts{limit: limit} = options) do
     size = size(tensor)

@@ -72,9 +72,9 @@ defmodule Emily.Native do
   @spec deallocate(Emily.t()) :: :ok | :already_deallocated
   def deallocate(_tensor), do: not_loaded()
 
-  @doc "Whether a tensor was not deallocated."
-  @spec live?(Emily.t()) :: boolean()
-  def live?(_tensor), do: not_loaded()
+  @doc "What is behind a reference: `:elsewhere` after it was sent to another node, or saved."
+  @spec presence(reference()) :: :live | :deallocated | :elsewhere
+  def presence(_tensor), do: not_loaded()
 
   @doc "`:ok` if computed; else `:pending`, and `{reference, {:ok, :ok} | {:error, exception}}` follows."
   @spec eval(Emily.t(), reference()) :: :ok | :pending

@@ -138,6 +138,18 @@ if Code.ensure_loaded?(Nx) do
       assert Nx.backend_deallocate(moved) == :already_deallocated
     end
 
+    test "a tensor that was saved without its elements says so" do
+      # As it comes from a file, in another VM: the reference means nothing there.
+      t = put_in(Nx.tensor([1, 2, 3]).data.ref, make_ref())
+      assert inspect(t) == "#Nx.Tensor<\n  s32[3]\n  Not here: of an earlier time of this node\n>"
+
+      for use <- [&Nx.to_binary/1, &Nx.add(&1, 1), &Nx.backend_copy/1, &Nx.backend_deallocate/1] do
+        assert_raise ArgumentError, ~r/\Aexpected a tensor of this node \(to send one /, fn ->
+          use.(t)
+        end
+      end
+    end
+
     test "c128 is refused, and what to do is said" do
       for make <- [
             fn -> Nx.tensor([Complex.new(1.0, 2.0)], type: :c128) end,

@@ -1,11 +1,14 @@
 //! References of the BEAM to tensors.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    ops::Deref,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use emily_core::Tensor;
-use rustler::{Encoder, Env, NifResult, Resource, ResourceArc, Term};
+use rustler::{Decoder, Encoder, Env, NifResult, Resource, ResourceArc, Term};
 
-use crate::raise::argument;
+use crate::{inspect::inspect, raise::argument};
 
 /// A tensor, until it is deallocated: the BEAM may collect a reference long after its last use, and a
 /// tensor's memory is often too much to wait for that.
@@ -33,6 +36,49 @@ impl TensorRef {
     /// Gives the tensor up; none if that was done before.
     pub fn take(&self) -> Option<Arc<Tensor>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// A tensor or a stream as a caller names it.
+///
+/// A reference that was sent to another node, or written to a file, means nothing there: the BEAM's own
+/// decoding would only call it a bad argument.
+pub struct Given<T: Kind>(ResourceArc<T>);
+
+/// What messages say of a kind of resource.
+pub trait Kind: Resource {
+    /// With its article.
+    const NAME: &'static str;
+    /// What to send or save in place of its reference.
+    const HINT: &'static str;
+}
+
+impl Kind for TensorRef {
+    const NAME: &'static str = "a tensor";
+    const HINT: &'static str = " (to send one to another node, or to save it, copy it with Nx.backend_copy/1 or \
+                                Emily.to_binary/1)";
+}
+
+impl<T: Kind> Deref for Given<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<'a, T: Kind> Decoder<'a> for Given<T> {
+    fn decode(term: Term<'a>) -> NifResult<Self> {
+        let (name, hint) = (T::NAME, T::HINT);
+        term.decode().map(Self).map_err(|_| {
+            argument(if term.is_ref() {
+                format!(
+                    "expected {name} of this node{hint}, got: a reference to one that is not here"
+                )
+            } else {
+                format!("expected {name}, got: {}", inspect(term))
+            })
+        })
     }
 }
 

@@ -4,6 +4,7 @@ use emily_core::{Device, Stream};
 use rustler::{NifResult, Resource, ResourceArc, Term};
 
 use crate::{
+    handle::Kind,
     inspect::inspect,
     raise::{argument, failed},
 };
@@ -13,6 +14,11 @@ pub struct StreamRef(pub Stream);
 
 #[rustler::resource_impl]
 impl Resource for StreamRef {}
+
+impl Kind for StreamRef {
+    const NAME: &'static str = "a stream";
+    const HINT: &'static str = "";
+}
 
 /// A new stream on `:cpu` or `:gpu`. It may wait for a walk through a graph, hence off the schedulers.
 #[rustler::nif(schedule = "DirtyIo")]

@@ -11,7 +11,7 @@ use rustler::{
 use smallvec::{SmallVec, smallvec};
 
 use crate::{
-    handle::{TensorRef, in_place},
+    handle::{Given, TensorRef, in_place},
     inspect::inspect,
     list::{check, decode_list},
     raise::{argument, failed},
@@ -20,13 +20,13 @@ use crate::{
 };
 
 mod atoms {
-    rustler::atoms! { ok, already_deallocated, pending, nil, c }
+    rustler::atoms! { ok, already_deallocated, pending, nil, c, live, deallocated, elsewhere }
 }
 
 /// A tensor with a copy of `binary`, on a scheduler: for copies that take well under 1 ms.
 #[rustler::nif]
 fn from_binary(
-    stream: ResourceArc<StreamRef>,
+    stream: Given<StreamRef>,
     binary: Binary<'_>,
     shape: Term<'_>,
     ty: Term<'_>,
@@ -37,7 +37,7 @@ fn from_binary(
 /// A tensor with a copy of `binary`, off the schedulers: for large ones.
 #[rustler::nif(schedule = "DirtyCpu")]
 fn from_large_binary(
-    stream: ResourceArc<StreamRef>,
+    stream: Given<StreamRef>,
     binary: Binary<'_>,
     shape: Term<'_>,
     ty: Term<'_>,
@@ -63,23 +63,22 @@ fn copy_in(
 #[rustler::nif(name = "op")]
 fn apply<'a>(
     env: Env<'a>,
-    stream: ResourceArc<StreamRef>,
+    stream: Given<StreamRef>,
     op: Term<'a>,
     out: Term<'a>,
     inputs: Term<'a>,
 ) -> NifResult<Term<'a>> {
     let op = decode_op(env, op)?;
     let outs = decode_outs(out)?;
-    let inputs: SmallVec<[ResourceArc<TensorRef>; 4]> =
-        decode_list(inputs, Term::decode).map_err(|_| {
-            argument(format!(
-                "expected a list of tensors as inputs, got: {}",
-                inspect(inputs)
-            ))
-        })?;
+    let inputs: SmallVec<[Term<'a>; 4]> = decode_list(inputs, reference_only).map_err(|_| {
+        argument(format!(
+            "expected a list of tensors as inputs, got: {}",
+            inspect(inputs)
+        ))
+    })?;
     let inputs: SmallVec<[Arc<Tensor>; 4]> = inputs
-        .iter()
-        .map(|input| input.get())
+        .into_iter()
+        .map(|input| input.decode::<Given<TensorRef>>()?.get())
         .collect::<NifResult<_>>()?;
     let inputs: SmallVec<[&Tensor; 4]> = inputs.iter().map(AsRef::as_ref).collect();
     let results = Tensor::apply_all(&stream.0, &op, outs.as_deref(), &inputs).map_err(failed)?;
@@ -93,9 +92,17 @@ fn apply<'a>(
     })
 }
 
+fn reference_only(term: Term<'_>) -> NifResult<Term<'_>> {
+    if term.is_ref() {
+        Ok(term)
+    } else {
+        Err(Error::BadArg)
+    }
+}
+
 /// `{type, shape}`.
 #[rustler::nif]
-fn tensor_type(tensor: ResourceArc<TensorRef>) -> NifResult<(Type, Shape)> {
+fn tensor_type(tensor: Given<TensorRef>) -> NifResult<(Type, Shape)> {
     let TensorType { ty, shape } = tensor.get()?.tensor_type();
     Ok((ty, shape))
 }
@@ -104,22 +111,27 @@ fn tensor_type(tensor: ResourceArc<TensorRef>) -> NifResult<(Type, Shape)> {
 ///
 /// `:ok`, or `:already_deallocated`.
 #[rustler::nif]
-fn deallocate(tensor: ResourceArc<TensorRef>) -> Atom {
+fn deallocate(tensor: Given<TensorRef>) -> Atom {
     match tensor.take() {
         Some(_) => atoms::ok(),
         None => atoms::already_deallocated(),
     }
 }
 
-/// Whether the tensor was not deallocated.
-#[rustler::nif(name = "live?")]
-fn is_live(tensor: ResourceArc<TensorRef>) -> bool {
-    tensor.get().is_ok()
+/// What is behind a tensor's reference: `:live`, `:deallocated`, or `:elsewhere` where it has lost its
+/// meaning on the way.
+#[rustler::nif]
+fn presence(tensor: Term<'_>) -> Atom {
+    match tensor.decode::<Given<TensorRef>>() {
+        Ok(tensor) if tensor.get().is_ok() => atoms::live(),
+        Ok(_) => atoms::deallocated(),
+        Err(_) => atoms::elsewhere(),
+    }
 }
 
 /// `:ok` if the tensor is computed already, else `:pending` and a message `{reference, {:ok, :ok}}`.
 #[rustler::nif]
-fn eval(env: Env<'_>, tensor: ResourceArc<TensorRef>, reference: Reference<'_>) -> NifResult<Atom> {
+fn eval(env: Env<'_>, tensor: Given<TensorRef>, reference: Reference<'_>) -> NifResult<Atom> {
     let tensor = tensor.get()?;
     if tensor.is_ready() {
         return Ok(atoms::ok());
@@ -137,7 +149,7 @@ fn eval(env: Env<'_>, tensor: ResourceArc<TensorRef>, reference: Reference<'_>) 
 
 /// Begins to compute the tensor; whoever reads it later gets the error, if there is one.
 #[rustler::nif]
-fn async_eval(tensor: ResourceArc<TensorRef>) -> NifResult<Atom> {
+fn async_eval(tensor: Given<TensorRef>) -> NifResult<Atom> {
     let tensor = tensor.get()?;
     if !tensor.is_ready() {
         let stream = tensor.stream().clone();
@@ -154,7 +166,7 @@ fn async_eval(tensor: ResourceArc<TensorRef>) -> NifResult<Atom> {
 #[rustler::nif]
 fn read<'a>(
     env: Env<'a>,
-    tensor: ResourceArc<TensorRef>,
+    tensor: Given<TensorRef>,
     reference: Reference<'a>,
 ) -> NifResult<Term<'a>> {
     let tensor = tensor.get()?;
@@ -175,7 +187,7 @@ fn read<'a>(
 /// A tensor with a copy of the memory at `address`; it may be large, hence off the schedulers.
 #[rustler::nif(schedule = "DirtyCpu")]
 fn from_address(
-    stream: ResourceArc<StreamRef>,
+    stream: Given<StreamRef>,
     address: Term<'_>,
     shape: Term<'_>,
     ty: Term<'_>,
@@ -194,11 +206,7 @@ fn from_address(
 /// `:pending`, and a message `{reference, {:ok, address}}` with where the elements are, in row-major
 /// order, for as long as the tensor lives.
 #[rustler::nif]
-fn address(
-    env: Env<'_>,
-    tensor: ResourceArc<TensorRef>,
-    reference: Reference<'_>,
-) -> NifResult<Atom> {
+fn address(env: Env<'_>, tensor: Given<TensorRef>, reference: Reference<'_>) -> NifResult<Atom> {
     let tensor = tensor.get()?;
     let stream = tensor.stream().clone();
     from_worker(
