@@ -88,11 +88,14 @@ defmodule Emily.Test.Peers do
     }
   end
 
-  # Free now; the node that listens there in a moment is told by its name.
+  # Free now; the node that listens there in a moment is told by its name. That the port can be
+  # connected to is what a machine needs to have of a network.
   defp free_port do
-    with {:ok, socket} <- :gen_tcp.listen(0, ip: {127, 0, 0, 1}),
-         {:ok, port} <- :inet.port(socket),
-         :ok <- :gen_tcp.close(socket),
+    with {:ok, listener} <- :gen_tcp.listen(0, ip: {127, 0, 0, 1}),
+         {:ok, port} <- :inet.port(listener),
+         {:ok, connection} <- :gen_tcp.connect({127, 0, 0, 1}, port, []),
+         :ok <- :gen_tcp.close(connection),
+         :ok <- :gen_tcp.close(listener),
          do: {:ok, port}
   end
 end
