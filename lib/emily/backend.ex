@@ -211,7 +211,10 @@ defmodule Emily.Backend do
     do: backend.from_binary(tensor, whole(tensor), options)
 
   @impl true
-  def backend_transfer(%T{data: %B{device: device}} = tensor, B, options) do
+  def backend_transfer(%T{data: %B{ref: ref, device: device}} = tensor, B, options) do
+    # There may be nothing to transfer, as where it is another node's.
+    _type = Native.tensor_type(ref)
+
     case Device.of_options(options) do
       ^device -> tensor
       _other -> moved(tensor, B, options)

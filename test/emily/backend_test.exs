@@ -143,7 +143,13 @@ if Code.ensure_loaded?(Nx) do
       t = put_in(Nx.tensor([1, 2, 3]).data.ref, make_ref())
       assert inspect(t) == "#Nx.Tensor<\n  s32[3]\n  Not here: of an earlier time of this node\n>"
 
-      for use <- [&Nx.to_binary/1, &Nx.add(&1, 1), &Nx.backend_copy/1, &Nx.backend_deallocate/1] do
+      for use <- [
+            &Nx.to_binary/1,
+            &Nx.add(&1, 1),
+            &Nx.backend_copy/1,
+            &Nx.backend_transfer(&1, Backend),
+            &Nx.backend_deallocate/1
+          ] do
         assert_raise ArgumentError, ~r/\Aexpected a tensor of this node \(to send one /, fn ->
           use.(t)
         end

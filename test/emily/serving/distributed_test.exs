@@ -143,6 +143,58 @@ if Code.ensure_loaded?(Nx) do
       for text <- texts, do: assert(text =~ message)
     end
 
+    # Counts down to nothing, and says each number on the way.
+    @streaming """
+    defmodule Countdown do
+      import Nx.Defn
+
+      defn run(numbers) do
+        {numbers, _step} =
+          while {numbers, step = 2}, step > 0 do
+            {io_call(numbers - 1, :counted), step - 1}
+          end
+
+        numbers
+      end
+    end
+
+    Nx.global_default_backend(Emily.Backend)
+
+    serving =
+      Nx.Serving.new(fn options ->
+        count = Nx.Defn.jit(&Countdown.run/1, options)
+        fn batch -> batch |> count.() |> Emily.Backend.eval() end
+      end)
+      |> Nx.Serving.streaming(hooks: [:counted])
+      |> Nx.Serving.client_preprocessing(&{Nx.Batch.stack([&1]), :no_info})
+      |> Nx.Serving.distributed_postprocessing(fn events ->
+        Stream.map(events, fn
+          {:counted, numbers} -> {:counted, Nx.backend_copy(numbers)}
+          {:batch, numbers, metadata} -> {:batch, Nx.backend_copy(numbers), metadata}
+        end)
+      end)
+
+    {:ok, pid} = Nx.Serving.start_link(serving: serving, name: name, batch_timeout: 1)
+    Process.unlink(pid)
+    """
+
+    test "what a node streams arrives as it is computed", %{server: server, client: client} do
+      Peers.eval(server, @streaming, name: Streaming)
+      await(client, Streaming, 1)
+
+      events =
+        Peers.eval(client, """
+        Nx.global_default_backend(Emily.Backend)
+
+        Streaming
+        |> Nx.Serving.batched_run(Nx.tensor([5, 7]), &Nx.backend_copy/1)
+        |> Enum.to_list()
+        """)
+
+      assert [{:counted, [[4, 6]]}, {:counted, [[3, 5]]}, {:batch, [[3, 5]]}] =
+               for(event <- events, do: {elem(event, 0), Nx.to_list(elem(event, 1))})
+    end
+
     test "when a node goes down the others answer", %{mortal: first, client: second} do
       peers = [first, second]
       serve(peers, Both)
