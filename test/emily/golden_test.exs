@@ -35,7 +35,10 @@ defmodule Emily.GoldenTest do
   @many_steps ~w(triangular_solve solve cholesky determinant qr eigh svd lu)
   @steps 32
 
-  @operations for {name, _attributes} <- Emily.Test.Operations.all(), do: to_string(name)
+  # A checked operation gives what it gives otherwise, and Nx has no such thing to record.
+  @operations for {name, _attributes} <- Emily.Test.Operations.all(),
+                  name != :checked,
+                  do: to_string(name)
 
   for name <- @operations do
     test "#{name} reads its attributes from Elixir and gives what Nx gives" do

@@ -19,7 +19,12 @@ use crate::{Array, Error, Result, mlx::Mlx};
 struct Check {
     holds: Array,
     expected: String,
+    explanation: Mutex<Option<Explanation>>,
 }
+
+/// Finds out which values broke a condition, and says so in place of what was expected. It is called
+/// once at most, after everything is computed, and may compute more.
+pub(crate) type Explanation = Box<dyn FnOnce() -> Result<String> + Send>;
 
 /// Makes the operation's error of what was expected.
 type Failure = Box<dyn Fn(String) -> Error + Send + Sync + RefUnwindSafe>;
@@ -34,12 +39,40 @@ impl Checks {
         self.0.push(Check {
             holds,
             expected: expected.into(),
+            explanation: Mutex::new(None),
         });
+    }
+
+    /// Has the failure of what was asked last explained, if anything was asked.
+    pub(crate) fn explain_last(&mut self, explanation: impl FnOnce() -> Explanation) {
+        if let Some(check) = self.0.last_mut() {
+            check.explanation = Mutex::new(Some(explanation()));
+        }
     }
 
     /// Asks what `others` ask, too.
     pub(crate) fn extend(&mut self, others: Self) {
         self.0.extend(others.0);
+    }
+}
+
+impl Check {
+    /// The explanation, which holds on to what it will look at.
+    fn take_explanation(&self) -> Option<Explanation> {
+        let explanation = self.explanation.lock();
+        explanation.unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// What the error says.
+    fn reason(&self) -> String {
+        let expected = &self.expected;
+        self.take_explanation().map_or_else(
+            || expected.clone(),
+            |explain| {
+                let unknown = |error| format!("{expected} (looking closer failed: {error})");
+                explain().unwrap_or_else(unknown)
+            },
+        )
     }
 }
 
@@ -132,9 +165,12 @@ impl Verdict {
     pub(crate) unsafe fn settle(&self) -> Result<()> {
         let mut first = Ok(());
         for node in &self.nodes {
+            // Others who need this outcome wait for it: an explanation is given once.
             // SAFETY: the caller vouches for the array that depends on each of the checks.
-            let outcome = unsafe { node.evaluate() };
-            let outcome = node.outcome.get_or_init(|| outcome);
+            let outcome = node.outcome.get_or_init(|| unsafe { node.evaluate() });
+            node.checks()
+                .iter()
+                .for_each(|check| drop(check.take_explanation()));
             if first.is_ok() {
                 first.clone_from(outcome);
             }
@@ -197,7 +233,7 @@ impl Node {
         let mut checks = own.checks.iter();
         // SAFETY: a computed scalar of MLX's bool has its one byte there.
         let failed = checks.find(|check| unsafe { *check.holds.data() } == 0);
-        failed.map_or(Ok(()), |check| Err((own.failure)(check.expected.clone())))
+        failed.map_or(Ok(()), |check| Err((own.failure)(check.reason())))
     }
 }
 
@@ -215,6 +251,8 @@ impl Drop for Node {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Weak;
+
     use super::*;
     use crate::{Device, Stream, TensorType, Type, eval::Tensor, install_error_handler};
 
@@ -284,6 +322,50 @@ mod tests {
         assert!(made_from(&[&check, &check]).0.is_some());
         read(&stream, &made_from(&[&check])).unwrap();
         assert!(made_from(&[&check]).0.is_none());
+    }
+
+    /// A check whose explanation is `text`, and what the explanation holds on to.
+    fn explained(stream: &Stream, holds: bool, text: Result<String>) -> (Pending, Weak<()>) {
+        let mut checks = Checks::default();
+        checks.require(flag(stream, holds), "expected better");
+        let kept = Arc::new(());
+        let watched = Arc::downgrade(&kept);
+        checks.explain_last(|| {
+            Box::new(move || {
+                drop(kept);
+                text
+            })
+        });
+        let pending = Pending::new([], checks, || Box::new(Error::Argument));
+        (pending, watched)
+    }
+
+    #[test]
+    fn a_failure_is_explained_once_for_all() {
+        install_error_handler();
+        let stream = Stream::new(Device::Cpu).unwrap();
+        let (bad, kept) = explained(&stream, false, Ok("expected 1, got: 2".to_owned()));
+        let late = made_from(&[&bad]);
+        assert_eq!(kept.strong_count(), 1);
+        for pending in [&late, &bad, &late] {
+            assert_eq!(text(read(&stream, pending)), "expected 1, got: 2");
+        }
+        assert_eq!(kept.strong_count(), 0);
+        let (bad, _) = explained(&stream, false, Err(Error::Mlx("no memory".to_owned())));
+        assert_eq!(
+            text(read(&stream, &bad)),
+            "expected better (looking closer failed: no memory)"
+        );
+    }
+
+    #[test]
+    fn what_holds_keeps_nothing_for_an_explanation() {
+        install_error_handler();
+        let stream = Stream::new(Device::Cpu).unwrap();
+        let (good, kept) = explained(&stream, true, Ok("never said".to_owned()));
+        assert_eq!(kept.strong_count(), 1);
+        assert!(read(&stream, &good).is_ok());
+        assert_eq!(kept.strong_count(), 0);
     }
 
     #[test]

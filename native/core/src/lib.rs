@@ -32,7 +32,7 @@ pub use infer::{Outputs, infer, infer_all};
 pub use memory::{Memory, active_memory, clear_cache, memory, reset_peak_memory, set_cache_limit};
 pub use mlx::{mlx_version, set_memory_limit};
 pub use number::{NonFinite, Number};
-pub use op::{Direction, Op, QrMode, TieBreak, TransformA};
+pub use op::{Assertion, Direction, Op, QrMode, TieBreak, TransformA};
 pub use pointer::tensor_at;
 pub use program::{Instruction, Program};
 pub use stream::{Device, Stream};

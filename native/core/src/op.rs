@@ -1,5 +1,6 @@
 //! Every operation, with its attributes, as Nx names them.
 
+mod assertion;
 mod signature;
 mod text;
 
@@ -371,6 +372,26 @@ pub enum Op {
     },
     /// P, L, U.
     Lu,
+
+    // Debugging
+    /// Another operation, and what must hold of its values: the same results, or an error that says
+    /// which values are to blame.
+    Checked {
+        op: Box<Self>,
+        of: Vec<Assertion>,
+    },
+}
+
+/// What must hold of the values that an operation meets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "rustler", derive(rustler::NifUnitEnum))]
+#[serde(rename_all = "snake_case")]
+pub enum Assertion {
+    /// Its indices lie within their axes. That is always asked of them; what this adds is the index,
+    /// and where it stands.
+    Bounds,
+    /// Its results have neither NaN nor infinities.
+    Finite,
 }
 
 /// Which of several equal extremes counts.

@@ -77,6 +77,7 @@ impl Program {
     ) -> Result<Self> {
         for (at, instruction) in instructions.iter().enumerate() {
             let (op, values) = (&instruction.op, inputs.len() + at);
+            op.check_assertions()?;
             if let Some(missing) = instruction.inputs.iter().find(|&&input| input >= values) {
                 return Err(Error::argument(format!(
                     "expected instruction {at}, {}, to take values below {values}, got: {missing}",

@@ -23,6 +23,7 @@ pub type Outputs = SmallVec<[TensorType; 1]>;
 ///
 /// As [`infer`].
 pub fn infer_all(op: &Op, inputs: &[TensorType]) -> Result<Outputs> {
+    let op = op.plain();
     check_count(op, inputs)?;
     if let Some(outputs) = linalg::outputs(op, inputs)? {
         return Ok(outputs);
@@ -63,6 +64,7 @@ fn check_count(op: &Op, inputs: &[TensorType]) -> Result<()> {
 /// If the inputs or attributes do not fit, or if the result's shape is the caller's to choose, as
 /// for `Reshape`.
 pub fn infer(op: &Op, inputs: &[TensorType]) -> Result<TensorType> {
+    let op = op.plain();
     check_count(op, inputs)?;
     if let Some(outputs) = linalg::outputs(op, inputs)? {
         return match &outputs[..] {

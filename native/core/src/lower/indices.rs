@@ -32,8 +32,12 @@ impl Indexed<'_> {
         let size = |&axis: &usize| self.x.shape.dims()[axis];
         let sizes: Vec<i32> = self.axes.iter().map(size).collect();
         if let Some(elements) = indices.ready_elements() {
-            self.check(&elements, &sizes)?;
-            return Ok(indices.array.clone());
+            let elements = elements.into_iter().map(i128::from);
+            let outside = self.outside(&indices.tensor_type(), elements);
+            return outside.map_or_else(
+                || Ok(indices.array.clone()),
+                |text| Err(Error::argument(text)),
+            );
         }
         if sizes.contains(&0) {
             return Err(Error::argument(format!(
@@ -62,20 +66,31 @@ impl Indexed<'_> {
         Ok(clamped)
     }
 
-    fn check(&self, elements: &[i64], sizes: &[i32]) -> Result<()> {
-        for (position, &index) in elements.iter().enumerate() {
-            let entry = position % sizes.len();
-            if index < 0 || index >= i64::from(sizes[entry]) {
-                return Err(Error::argument(format!(
-                    "expected an index of {} to be from 0 and below {} along axis {} of {}, got: {index}",
-                    self.op.name(),
-                    sizes[entry],
-                    self.axes[entry],
-                    self.x
-                )));
-            }
-        }
-        Ok(())
+    /// What the error says if some of the `elements` of `indices` are not within their axes.
+    pub(super) fn outside(
+        &self,
+        indices: &TensorType,
+        elements: impl Iterator<Item = i128>,
+    ) -> Option<String> {
+        let size = |position: usize| {
+            let axis = self.axes[position % self.axes.len()];
+            (axis, self.x.shape.dims()[axis])
+        };
+        let mut outside = elements
+            .enumerate()
+            .filter(|&(position, index)| !(0..size(position).1.into()).contains(&index));
+        let (position, index) = outside.next()?;
+        let (axis, size) = size(position);
+        let place = place(&indices.shape, position);
+        let others = match outside.count() {
+            0 => String::new(),
+            others => format!(", the first of {}", others + 1),
+        };
+        Some(format!(
+            "expected an index of {} to be from 0 and below {size} along axis {axis} of {}, got: {index}{place} in the indices, {indices}{others}",
+            self.op.name(),
+            self.x
+        ))
     }
 
     /// As [`Self::within`], with an array for each entry of the last axis, which they do not have.
@@ -95,6 +110,22 @@ impl Indexed<'_> {
             mlx.reshape(&column, outer)
         };
         (0..self.axes.len() as i32).map(column).collect()
+    }
+}
+
+/// Where an element is, from its position in row-major order: ` at [1][0]`; nothing for a scalar.
+pub(super) fn place(shape: &Shape, position: usize) -> String {
+    let mut rest = position;
+    let mut entries: Vec<String> = Vec::new();
+    for &size in shape.dims().iter().rev() {
+        let size = (size as usize).max(1);
+        entries.push(format!("[{}]", rest % size));
+        rest /= size;
+    }
+    entries.reverse();
+    match entries.is_empty() {
+        true => String::new(),
+        false => format!(" at {}", entries.concat()),
     }
 }
 

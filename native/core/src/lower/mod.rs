@@ -6,6 +6,7 @@
 pub(crate) mod axes;
 mod binary;
 mod cast;
+mod checked;
 mod closeness;
 pub(crate) mod compare;
 mod complex;
@@ -17,6 +18,7 @@ mod depthwise;
 pub(crate) mod dot;
 mod double;
 pub(crate) mod fft;
+mod finite;
 mod gather;
 mod indexing;
 mod indices;
@@ -63,6 +65,21 @@ type Arrays = SmallVec<[Array; 1]>;
 /// If the number of inputs, their shapes or the attributes do not fit, or if the results would not
 /// have the types and shapes of `outs`.
 pub(crate) fn lower(
+    op: &Op,
+    outs: &[TensorType],
+    inputs: &[Operand<'_>],
+    stream: &Stream,
+) -> Result<Lowered> {
+    match op {
+        Op::Checked { op: inner, of } => {
+            op.check_assertions()?;
+            checked::lower(inner, of, outs, inputs, stream)
+        }
+        _ => lower_plain(op, outs, inputs, stream),
+    }
+}
+
+fn lower_plain(
     op: &Op,
     outs: &[TensorType],
     inputs: &[Operand<'_>],

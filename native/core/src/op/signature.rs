@@ -5,7 +5,8 @@ use super::Op;
 impl Op {
     /// How many inputs it takes; none where any number from 1 will do.
     pub const fn arity(&self) -> Option<usize> {
-        match self {
+        let plain = self.plain();
+        match plain {
             Self::Concatenate { .. }
             | Self::Stack { .. }
             | Self::DynamicSlice { .. }
@@ -29,7 +30,7 @@ impl Op {
             | Self::AllClose { .. }
             | Self::TriangularSolve { .. }
             | Self::Solve => Some(2),
-            _ if self.joins_two() => Some(2),
+            _ if plain.joins_two() => Some(2),
             _ => Some(1),
         }
     }
@@ -38,7 +39,7 @@ impl Op {
     /// what it does to scalars it does to tensors of any shape.
     pub const fn is_elementwise(&self) -> bool {
         let other = matches!(
-            self,
+            self.plain(),
             Self::Constant { .. }
                 | Self::AsType
                 | Self::Exp
@@ -83,7 +84,7 @@ impl Op {
                 | Self::Select
                 | Self::Clip
         );
-        other || self.joins_two()
+        other || self.plain().joins_two()
     }
 
     /// Whether it is elementwise and takes two inputs.
@@ -119,7 +120,7 @@ impl Op {
 
     /// How many tensors it gives.
     pub const fn outputs(&self) -> usize {
-        match self {
+        match self.plain() {
             Self::TopK { .. } | Self::Qr { .. } | Self::Eigh => 2,
             Self::Svd { .. } | Self::Lu => 3,
             _ => 1,

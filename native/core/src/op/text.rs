@@ -3,9 +3,9 @@
 use super::Op;
 
 impl Op {
-    /// Nx's name of the operation, such as `reduce_max`.
+    /// Nx's name of the operation, such as `reduce_max`; a checked one has its own still.
     pub fn name(&self) -> String {
-        let shown = format!("{self:?}");
+        let shown = format!("{:?}", self.plain());
         let variant = shown.split([' ', '{']).next().unwrap_or_default();
         let mut name = String::new();
         for letter in variant.chars() {
@@ -19,7 +19,7 @@ impl Op {
 
     /// The attributes as text, or `none`.
     pub fn attributes(&self) -> String {
-        let shown = format!("{self:?}");
+        let shown = format!("{:?}", self.plain());
         shown.split_once(" { ").map_or_else(
             || "none".to_owned(),
             |(_, attributes)| attributes.trim_end_matches(" }").to_owned(),
@@ -30,7 +30,7 @@ impl Op {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Direction;
+    use crate::{Assertion, Direction};
 
     #[test]
     fn names_are_what_serde_and_the_beam_see() {
@@ -62,5 +62,11 @@ mod tests {
             "axes: Some([1]), keep_axes: true"
         );
         assert_eq!(Op::Add.attributes(), "none");
+        let checked = Op::Checked {
+            op: Box::new(Op::Take { axis: 1 }),
+            of: vec![Assertion::Bounds],
+        };
+        assert_eq!(checked.name(), "take");
+        assert_eq!(checked.attributes(), "axis: 1");
     }
 }

@@ -5,6 +5,7 @@
 
 mod arguments;
 mod extremes;
+mod finite;
 mod indices;
 mod parts;
 mod sliding;

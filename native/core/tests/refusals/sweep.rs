@@ -68,6 +68,8 @@ fn with_attributes(name: &str) -> Vec<Op> {
         json!({"padding": [[1, 1]], "strides": [1], "input_dilation": [1], "kernel_dilation": [1],
             "feature_group_size": 1, "batch_group_size": 1, "input_permutation": [0, 1, 2],
             "kernel_permutation": [0, 1, 2], "output_permutation": [0, 1, 2]}),
+        json!({"op": "divide", "of": ["finite"]}),
+        json!({"op": {"take_along_axis": {"axis": 0}}, "of": ["bounds", "finite"]}),
         json!({"axis": 0, "length": 4, "eps": 1e-10}),
         json!({"axis": 1, "length": 2, "eps": 0.0}),
         json!({"axes": [0, 1], "lengths": [3, 2], "eps": 1e-10}),
