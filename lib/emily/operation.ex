@@ -7,13 +7,16 @@ defmodule Emily.Operation do
   `Emily.Native` takes it, and its inputs in order. They read the tensors' shapes and never their
   elements, so that an eager call and a traced one divide alike.
 
-  An input is a tensor, or an integer in the place of one: the caller makes a scalar of it.
+  An input is a tensor, or an integer in the place of one: the caller makes a scalar of it. Where the
+  configuration has `Emily.Debug` look at values, operations come with what must hold of them.
 
       iex> t = Nx.template({2, 3}, :f32)
       iex> {operation, [^t]} = Emily.Operation.split(:sum, [t, [axes: [1], keep_axes: false]])
       iex> operation
       {:sum, %{axes: [1], keep_axes: false}}
   """
+
+  import Emily.Debug, only: [checked: 1]
 
   alias Nx.Block
   alias Nx.Block.LinAlg
@@ -173,7 +176,7 @@ defmodule Emily.Operation do
 
     def split(unquote(name), unquote(arguments)) do
       unquote_splicing(told)
-      {unquote(operation), unquote(inputs)}
+      {checked(unquote(operation)), unquote(inputs)}
     end
   end
 
@@ -205,7 +208,7 @@ defmodule Emily.Operation do
   def block(block, arguments) do
     case of_block(block) do
       :unknown -> :unknown
-      operation -> {operation, Enum.take_while(arguments, &(not is_list(&1)))}
+      operation -> {checked(operation), Enum.take_while(arguments, &(not is_list(&1)))}
     end
   end
 
