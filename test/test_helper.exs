@@ -20,7 +20,13 @@ if reason = Emily.Test.HostileFolder.problem() do
   IO.puts("Skipped: tests of read-only, full and foreign folders: #{reason}.")
 end
 
-ExUnit.start(exclude: if(native?, do: [], else: [:native]))
+if :soak in ExUnit.configuration()[:include] do
+  IO.puts("Excluded: all but the long versions of soak tests.")
+else
+  IO.puts("Excluded: long versions of soak tests; run `cargo xtask test soak`.")
+end
+
+ExUnit.start(exclude: if(native?, do: [:soak], else: [:native, :soak]))
 
 # Nx's own examples show tensors without their backend.
 Application.put_env(:emily, :add_backend_on_inspect, false)

@@ -1,8 +1,8 @@
-defmodule Emily.HaltTest do
+defmodule Emily.Soak.HaltTest do
   use ExUnit.Case, async: true
 
   @moduletag :native
-  @moduletag timeout: 120_000
+  @moduletag timeout: :infinity
 
   # Several processes keep MLX busy while the VM is told to end.
   @busy """
@@ -29,9 +29,11 @@ defmodule Emily.HaltTest do
   for {name, halt} <- [
         {"System.halt/1", "System.halt(7)"},
         {"System.stop/1", "System.stop(7); Process.sleep(:infinity)"}
-      ] do
-    test "#{name} ends the VM with its status while streams compute" do
-      for _ <- 1..6 do
+      ],
+      {tag, rounds} <- [brief: 6, soak: 100] do
+    @tag tag
+    test "#{name} ends the VM with its status while streams compute, #{rounds} times" do
+      for _ <- 1..unquote(rounds) do
         assert {"busy\n", 7} = run(@busy <> unquote(halt))
       end
     end
