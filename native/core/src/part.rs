@@ -15,7 +15,10 @@ use std::{
 
 use mlx_sys as sys;
 
-use crate::{Array, Result, Stream, error::take_message, eval::LOCK, mlx::ArrayList};
+use crate::{
+    Array, Error, Result, Stream, error::take_message, eval::LOCK, mlx::ArrayList,
+    stream::is_wanted,
+};
 
 /// What one part is to take. Waiting for it to end costs about a hundredth of that.
 const TURN: Duration = Duration::from_millis(10);
@@ -68,6 +71,9 @@ pub(crate) fn evaluate<'a>(
         stream.pace().learn(begun.work, begun.at.elapsed());
         if begun.whole {
             return Ok(());
+        }
+        if !is_wanted() {
+            return Err(Error::Stream("nobody waits for it any more".to_owned()));
         }
     }
 }

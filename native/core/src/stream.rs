@@ -1,6 +1,7 @@
 //! Streams: a queue of MLX's, and the thread that evaluates on it.
 
 use std::{
+    cell::RefCell,
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
@@ -74,7 +75,37 @@ impl fmt::Display for Device {
     }
 }
 
-type Job = Box<dyn FnOnce() + Send>;
+/// What a stream's thread is to do, and whether anybody still waits for it.
+struct Job {
+    run: Box<dyn FnOnce() + Send>,
+    wanted: Wanted,
+}
+
+type Wanted = Box<dyn Fn() -> bool + Send>;
+
+thread_local! {
+    /// Of the job that this thread runs.
+    static WANTED: RefCell<Option<Wanted>> = const { RefCell::new(None) };
+}
+
+impl Job {
+    /// Runs the job, unless nobody waits for it any more.
+    fn perform(self) {
+        if !(self.wanted)() {
+            return;
+        }
+        WANTED.set(Some(self.wanted));
+        // A job answers for its own failures; what is left is a bug, which must not end the thread
+        // that others wait for.
+        let _ = catch_unwind(AssertUnwindSafe(self.run));
+        WANTED.set(None);
+    }
+}
+
+/// Whether anybody waits for what this thread computes.
+pub(crate) fn is_wanted() -> bool {
+    WANTED.with_borrow(|wanted| wanted.as_ref().is_none_or(|wanted| wanted()))
+}
 
 /// A queue of MLX's with the thread that evaluates on it.
 ///
@@ -180,9 +211,27 @@ impl Stream {
     ///
     /// If the thread has ended.
     pub fn submit(&self, job: impl FnOnce() + Send + 'static) -> Result<()> {
+        self.submit_while(|| true, job)
+    }
+
+    /// As [`Self::submit`], for as long as somebody waits for the job: once `wanted` says no, it is left
+    /// out, or what it evaluates fails after the part that is being computed.
+    ///
+    /// # Errors
+    ///
+    /// If the thread has ended.
+    pub fn submit_while(
+        &self,
+        wanted: impl Fn() -> bool + Send + 'static,
+        job: impl FnOnce() + Send + 'static,
+    ) -> Result<()> {
+        let job = Job {
+            run: Box::new(job),
+            wanted: Box::new(wanted),
+        };
         self.worker()
             .jobs
-            .send(Box::new(job))
+            .send(job)
             .map_err(|_| Error::Stream(format!("the thread of {self} has ended")))
     }
 
@@ -264,11 +313,7 @@ impl Worker {
         thread::Builder::new()
             .name(format!("emily-{device}"))
             .spawn(move || {
-                for job in queue {
-                    // A job answers for its own failures; what is left is a bug, which must not
-                    // end the thread that others wait for.
-                    let _ = catch_unwind(AssertUnwindSafe(job));
-                }
+                queue.into_iter().for_each(Job::perform);
             })
             .map_err(|error| {
                 Error::Stream(format!(

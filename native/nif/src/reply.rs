@@ -1,7 +1,7 @@
 //! Answers by message, from a stream's thread.
 
 use emily_core::{Result, Stream, guarded};
-use rustler::{Encoder, Env, NifResult, OwnedEnv, Reference, Term};
+use rustler::{Encoder, Env, LocalPid, NifResult, OwnedEnv, Reference, Term};
 
 use crate::raise::{Exception, failed};
 
@@ -23,7 +23,7 @@ pub fn from_worker<T: Send + 'static>(
     let reference = answer.save(reference);
     let work = move || {
         let result = guarded(job);
-        // The caller may be gone, and then nobody needs the answer.
+        // The caller may be gone by now, and then nobody needs the answer.
         let _ = answer.send_and_clear(&caller, |env| {
             let reference = reference.load(env);
             let answer = match result {
@@ -33,5 +33,13 @@ pub fn from_worker<T: Send + 'static>(
             (reference, answer)
         });
     };
-    stream.submit(work).map_err(failed)
+    stream
+        .submit_while(move || is_alive(caller), work)
+        .map_err(failed)
+}
+
+/// Whether a process is there to get an answer. Those that were killed wait for none, and what they asked
+/// for would hold up what others asked for after them.
+fn is_alive(process: LocalPid) -> bool {
+    OwnedEnv::new().run(|env| process.is_alive(env))
 }

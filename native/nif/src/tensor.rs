@@ -147,16 +147,19 @@ fn eval(env: Env<'_>, tensor: Given<TensorRef>, reference: Reference<'_>) -> Nif
     Ok(atoms::pending())
 }
 
-/// Begins to compute the tensor; whoever reads it later gets the error, if there is one.
+/// Begins to compute the tensor; whoever reads it later gets the error, if there is one. If nobody can
+/// read it any more when its turn comes, it is left as it is.
 #[rustler::nif]
 fn async_eval(tensor: Given<TensorRef>) -> NifResult<Atom> {
     let tensor = tensor.get()?;
     if !tensor.is_ready() {
-        let stream = tensor.stream().clone();
+        let unread = Arc::downgrade(&tensor);
         let job = move || {
-            let _ = guarded(|| tensor.eval());
+            if let Some(tensor) = unread.upgrade() {
+                let _ = guarded(|| tensor.eval());
+            }
         };
-        stream.submit(job).map_err(failed)?;
+        tensor.stream().submit(job).map_err(failed)?;
     }
     Ok(atoms::ok())
 }
