@@ -134,7 +134,8 @@ defmodule Emily do
   @doc """
   Begins to compute `tensor` and everything that it depends on, and returns at once.
 
-  Whoever reads the tensor later waits for what is left of it, and gets the error if MLX failed.
+  Whoever reads the tensor later waits for what is left of it, and gets the error if MLX failed. If no
+  process holds the tensor any more when its turn comes, it is not computed.
 
       iex> t = Emily.op(:iota, [], type: {:u, 8}, shape: [3])
       iex> Emily.async_eval(t)

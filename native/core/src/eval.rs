@@ -39,7 +39,12 @@ pub struct Tensor {
     pinned: OnceLock<Array>,
     /// The bytes of elements that MLX carries in a wider type, once they were read.
     packed: OnceLock<Box<[u8]>>,
+    /// How many operations computing it takes, or more where some of them share inputs.
+    graph: u32,
 }
+
+/// Giving an operation of a lazy graph up takes as long as giving back so much memory.
+const BYTES_PER_OPERATION: usize = 2048;
 
 /// Packing more elements than this takes a scheduler too long.
 const MOST_PACKED: usize = 1 << 16;
@@ -114,10 +119,15 @@ impl Tensor {
             let stream = stream.to_string();
             Box::new(move |reason| Error::Mlx(reason).in_operation(&op, &outs, &types, &stream))
         });
+        let graph = inputs.iter().fold(1_u32, |sum, input| {
+            sum.saturating_add(if input.is_ready() { 0 } else { input.graph })
+        });
         let results = arrays.into_iter().zip(outs);
-        Ok(results
-            .map(|(array, out)| Self::pending(stream, array, out, pending.clone()))
-            .collect())
+        let result = |(array, out)| Self {
+            graph,
+            ..Self::pending(stream, array, out, pending.clone())
+        };
+        Ok(results.map(result).collect())
     }
 
     /// A tensor that is still to be computed.
@@ -139,6 +149,7 @@ impl Tensor {
             pending,
             pinned: OnceLock::new(),
             packed: OnceLock::new(),
+            graph: 1,
         }
     }
 
@@ -166,6 +177,16 @@ impl Tensor {
     /// Whether the elements can be read without waiting.
     pub fn is_ready(&self) -> bool {
         self.ready.load(Ordering::Acquire)
+    }
+
+    /// What it takes to give this tensor up, about: bytes of memory to give back, where nothing else
+    /// uses them.
+    pub fn burden(&self) -> usize {
+        if self.is_ready() {
+            self.tensor_type().memory()
+        } else {
+            BYTES_PER_OPERATION.saturating_mul(self.graph as usize)
+        }
     }
 
     /// Computes the tensor and waits for it. Call it on a stream's thread, never on a scheduler.

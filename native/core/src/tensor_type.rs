@@ -102,7 +102,7 @@ impl TensorType {
 
     /// The bytes that MLX needs to compute it.
     pub(crate) fn memory(&self) -> usize {
-        self.shape.size() * self.ty.working().bytes()
+        self.shape.size().saturating_mul(self.ty.working().bytes())
     }
 
     /// The same shape of the elements that MLX keeps.

@@ -8,7 +8,7 @@ use std::{
 use emily_core::Tensor;
 use rustler::{Decoder, Encoder, Env, NifResult, Resource, ResourceArc, Term};
 
-use crate::{inspect::inspect, raise::argument};
+use crate::{disposal::dispose, inspect::inspect, raise::argument};
 
 /// A tensor, until it is deallocated: the BEAM may collect a reference long after its last use, and a
 /// tensor's memory is often too much to wait for that.
@@ -33,9 +33,18 @@ impl TensorRef {
         tensor.ok_or_else(|| argument("expected a tensor, got: one that was deallocated"))
     }
 
-    /// Gives the tensor up; none if that was done before.
+    /// The tensor that is given up; none if that was done before.
     pub fn take(&self) -> Option<Arc<Tensor>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl Drop for TensorRef {
+    fn drop(&mut self) {
+        let tensor = self.0.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Some(tensor) = tensor.take() {
+            dispose(tensor);
+        }
     }
 }
 
@@ -84,14 +93,31 @@ impl<'a, T: Kind> Decoder<'a> for Given<T> {
 
 /// What a binary over a tensor's memory holds, so that neither collecting nor deallocating the
 /// tensor's reference takes the memory away.
-struct Elements(Arc<Tensor>);
+struct Elements(Option<Arc<Tensor>>);
 
 #[rustler::resource_impl]
 impl Resource for Elements {}
 
+impl Elements {
+    fn bytes(&self) -> &[u8] {
+        self.0
+            .as_ref()
+            .and_then(|tensor| tensor.bytes())
+            .unwrap_or_default()
+    }
+}
+
+impl Drop for Elements {
+    fn drop(&mut self) {
+        if let Some(tensor) = self.0.take() {
+            dispose(tensor);
+        }
+    }
+}
+
 /// A binary over the elements of a tensor that can be read in place.
 pub fn in_place<'a>(env: Env<'a>, tensor: Arc<Tensor>) -> Term<'a> {
-    ResourceArc::new(Elements(tensor))
-        .make_binary(env, |elements| elements.0.bytes().unwrap_or_default())
+    ResourceArc::new(Elements(Some(tensor)))
+        .make_binary(env, Elements::bytes)
         .encode(env)
 }

@@ -109,8 +109,8 @@ fn tensor_type(tensor: Given<TensorRef>) -> NifResult<(Type, Shape)> {
 
 /// Gives the tensor's memory up, unless operations that were noted before still need it.
 ///
-/// `:ok`, or `:already_deallocated`.
-#[rustler::nif]
+/// `:ok`, or `:already_deallocated`. The system may take its time, hence off the schedulers.
+#[rustler::nif(schedule = "DirtyCpu")]
 fn deallocate(tensor: Given<TensorRef>) -> Atom {
     match tensor.take() {
         Some(_) => atoms::ok(),
