@@ -72,6 +72,12 @@ defmodule Emily.Native do
   @spec deallocate(Emily.t()) :: :ok | :already_deallocated
   def deallocate(_tensor), do: not_loaded()
 
+  @doc """
+  `:ok` if the memory of what was collected is given back; else `:pending`, and `{reference, :ok}` follows.
+  """
+  @spec disposed(reference()) :: :ok | :pending
+  def disposed(_reference), do: not_loaded()
+
   @doc "What is behind a reference: `:elsewhere` after it was sent to another node, or saved."
   @spec presence(reference()) :: :live | :deallocated | :elsewhere
   def presence(_tensor), do: not_loaded()

@@ -30,7 +30,7 @@ defmodule Emily.Soak.HaltTest do
         {"System.halt/1", "System.halt(7)"},
         {"System.stop/1", "System.stop(7); Process.sleep(:infinity)"}
       ],
-      {tag, rounds} <- [brief: 6, soak: 100] do
+      {tag, rounds} <- [brief: 4, soak: 100] do
     @tag tag
     test "#{name} ends the VM with its status while streams compute, #{rounds} times" do
       for _ <- 1..unquote(rounds) do

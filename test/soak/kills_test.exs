@@ -18,7 +18,7 @@ defmodule Emily.Soak.KillsTest do
     end)
   end
 
-  for {tag, rounds} <- [brief: 200, soak: 10_000] do
+  for {tag, rounds} <- [brief: 100, soak: 10_000] do
     @tag tag
     test "processes killed at random leave nothing behind, #{rounds} times" do
       shared = numbers(1000)
@@ -125,15 +125,15 @@ defmodule Emily.Soak.KillsTest do
 
   test "an evaluation that nobody waits for any more is given up" do
     stream = Stream.new(:cpu)
-    alone = duration(fn -> Emily.eval(slow(stream.ref, 600)) end)
-    tensor = slow(stream.ref, 600)
+    alone = duration(fn -> Emily.eval(slow(stream.ref, 200)) end)
+    tensor = slow(stream.ref, 200)
     {victim, monitor} = spawn_monitor(fn -> Emily.eval(tensor) end)
     waits_for_an_answer(victim)
     Process.exit(victim, :kill)
     receive(do: ({:DOWN, ^monitor, _, _, :killed} -> :ok))
     quick = Native.op(stream.ref, :negate, nil, [numbers(10)])
     assert duration(fn -> Emily.to_binary(quick) end) < alone / 4
-    assert Emily.to_binary(tensor) == Emily.to_binary(slow(stream.ref, 600))
+    assert Emily.to_binary(tensor) == Emily.to_binary(slow(stream.ref, 200))
   end
 
   test "what was to be computed for nobody in particular is left out when nobody can read it" do

@@ -23,7 +23,7 @@ defmodule Emily.Native.Pressure do
 
     cond do
       active > mark ->
-        :erlang.garbage_collect()
+        collect()
         Process.put(@key, next(Native.active_memory()))
 
       # What was in use is gone, so garbage may be told from it earlier.
@@ -35,6 +35,16 @@ defmodule Emily.Native.Pressure do
     end
 
     :ok
+  end
+
+  # What the garbage referred to is given up when this process lets its scheduler go, and what is large
+  # by another thread.
+  defp collect do
+    :erlang.garbage_collect()
+    :erlang.yield()
+    reference = make_ref()
+
+    with :pending <- Native.disposed(reference), do: receive(do: ({^reference, :ok} -> :ok))
   end
 
   defp next(active), do: active + (active |> max(@least) |> min(@most))
