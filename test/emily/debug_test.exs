@@ -43,6 +43,15 @@ if Code.ensure_loaded?(Nx) do
     end
   end
 
+  defmodule EmilyDebugTest.Model do
+    @moduledoc """
+    A user's module, which Emily's are not.
+    """
+
+    # Not the last call, which would leave nothing of this function on the stack.
+    def loss(x), do: x |> Nx.dot(x) |> Nx.multiply(2)
+  end
+
   defmodule Emily.DebugOnTest do
     @moduledoc """
     What is looked at is decided when Emily is compiled, so the modules that decide are compiled here
@@ -104,11 +113,11 @@ if Code.ensure_loaded?(Nx) do
       t = Nx.template({2, 2}, :f32)
       i = Nx.template({2, 2}, :s64)
 
-      assert call(Operation, :split, [:gather, [t, i, [axes: [0, 1]]]]) ==
-               {{:checked, %{op: {:gather, %{axes: [0, 1]}}, of: [:bounds]}}, [t, i]}
+      assert {{:checked, %{op: {:gather, %{axes: [0, 1]}}, of: [:bounds]}}, [^t, ^i]} =
+               call(Operation, :split, [:gather, [t, i, [axes: [0, 1]]]])
 
-      assert call(Operation, :block, [%Nx.Block.LinAlg.Solve{}, [t, t]]) ==
-               {{:checked, %{op: :solve, of: [:finite]}}, [t, t]}
+      assert {{:checked, %{op: :solve, of: [:finite]}}, [^t, ^t]} =
+               call(Operation, :block, [%Nx.Block.LinAlg.Solve{}, [t, t]])
 
       assert call(Operation, :split, [:add, [t, t]]) == {:add, [t, t]}
 
@@ -205,6 +214,14 @@ if Code.ensure_loaded?(Nx) do
     test "functions of defn are looked at" do
       product = Nx.Defn.jit(fn x -> Nx.dot(Nx.log(x), x) end, compiler: Nx.Defn.Evaluator)
       assert reason(product.(tensor([-1.0, 1.0]))) =~ "dot to be given finite numbers"
+    end
+
+    test "the line that asked for the operation is named" do
+      late = [-1.0, 1.0] |> tensor() |> Nx.log() |> EmilyDebugTest.Model.loss()
+      error = assert_raise Emily.Error, fn -> Nx.to_binary(late) end
+
+      assert error.attributes =~
+               ~r{, at: \S*test/emily/debug_test.exs:\d+: EmilyDebugTest.Model.loss/1$}
     end
 
     test "settings are true or false" do

@@ -379,6 +379,9 @@ pub enum Op {
     Checked {
         op: Box<Self>,
         of: Vec<Assertion>,
+        /// The line of the program that asked for it, for the error.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        at: Option<String>,
     },
 }
 

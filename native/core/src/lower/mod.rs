@@ -71,7 +71,7 @@ pub(crate) fn lower(
     stream: &Stream,
 ) -> Result<Lowered> {
     match op {
-        Op::Checked { op: inner, of } => {
+        Op::Checked { op: inner, of, .. } => {
             op.check_assertions()?;
             checked::lower(inner, of, outs, inputs, stream)
         }

@@ -28,7 +28,7 @@ impl Op {
 
     /// That what must hold is something that can be asked of the operation, and is asked once.
     pub(crate) fn check_assertions(&self) -> Result<()> {
-        let Self::Checked { op, of } = self else {
+        let Self::Checked { op, of, .. } = self else {
             return Ok(());
         };
         if let Self::Checked { op, .. } = &**op {

@@ -17,13 +17,20 @@ impl Op {
         name
     }
 
-    /// The attributes as text, or `none`.
+    /// The attributes as text, or `none`; where a checked operation comes from is among them.
     pub fn attributes(&self) -> String {
         let shown = format!("{:?}", self.plain());
-        shown.split_once(" { ").map_or_else(
-            || "none".to_owned(),
-            |(_, attributes)| attributes.trim_end_matches(" }").to_owned(),
-        )
+        let own = shown.split_once(" { ");
+        let own = own.map(|(_, attributes)| attributes.trim_end_matches(" }").to_owned());
+        let at = match self {
+            Self::Checked { at: Some(at), .. } => Some(format!("at: {at}")),
+            _ => None,
+        };
+        let all: Vec<_> = [own, at].into_iter().flatten().collect();
+        if all.is_empty() {
+            return "none".to_owned();
+        }
+        all.join(", ")
     }
 }
 
@@ -62,11 +69,15 @@ mod tests {
             "axes: Some([1]), keep_axes: true"
         );
         assert_eq!(Op::Add.attributes(), "none");
-        let checked = Op::Checked {
-            op: Box::new(Op::Take { axis: 1 }),
-            of: vec![Assertion::Bounds],
+        let checked = |op, at: Option<&str>| Op::Checked {
+            op: Box::new(op),
+            of: vec![Assertion::Finite],
+            at: at.map(str::to_owned),
         };
-        assert_eq!(checked.name(), "take");
-        assert_eq!(checked.attributes(), "axis: 1");
+        let take = checked(Op::Take { axis: 1 }, Some("lib/a.ex:3"));
+        assert_eq!(take.name(), "take");
+        assert_eq!(take.attributes(), "axis: 1, at: lib/a.ex:3");
+        assert_eq!(checked(Op::Add, None).attributes(), "none");
+        assert_eq!(checked(Op::Add, Some("a:1")).attributes(), "at: a:1");
     }
 }

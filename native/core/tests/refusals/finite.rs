@@ -13,6 +13,7 @@ fn finite(op: Op) -> Op {
     Op::Checked {
         op: Box::new(op),
         of: vec![Assertion::Finite],
+        at: None,
     }
 }
 
@@ -231,6 +232,22 @@ fn programs_carry_what_must_hold() {
 }
 
 #[test]
+fn errors_say_where_the_operation_comes_from() {
+    let stream = stream();
+    let x = floats(&stream, &[], &[-1.0]);
+    let log =
+        r#"{"checked": {"op": "log", "of": ["finite"], "at": "lib/model.ex:7: Model.loss/2"}}"#;
+    let log: Op = serde_json::from_str(log).unwrap();
+    let text = run(&log, &ty(Type::F32, &[]), &[&x], &stream)
+        .unwrap_err()
+        .to_string();
+    let expected = "log failed: expected log of finite numbers to give finite numbers, got: \
+                    1 NaN of 1 element in the output, f32\n  inputs: f32\n  output: f32\n  \
+                    attributes: at: lib/model.ex:7: Model.loss/2\n  stream: ";
+    assert!(text.starts_with(expected), "{text}");
+}
+
+#[test]
 fn what_cannot_be_asked_is_refused() {
     let stream = stream();
     let x = zeros(&stream, &ty(Type::F32, &[2]));
@@ -241,6 +258,7 @@ fn what_cannot_be_asked_is_refused() {
     let bounds = Op::Checked {
         op: Box::new(sort),
         of: vec![Assertion::Finite, Assertion::Bounds],
+        at: None,
     };
     let twice = finite(finite(Op::Negate));
     for (op, text) in [

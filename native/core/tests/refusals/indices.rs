@@ -245,6 +245,7 @@ fn within_bounds(op: Op) -> Op {
     Op::Checked {
         op: Box::new(op),
         of: vec![Assertion::Bounds],
+        at: None,
     }
 }
 
