@@ -12,6 +12,8 @@ defmodule Emily.Settings do
   | `EMILY_RELEASE_URL` | `config :emily, release_url: "https://…/"` | where the assets are, in place of the project's release page |
   | | `config :emily, fallback: :raise` | what to do when an operation leaves the device: `:warn` (the default), `:silent` or `:raise`; the older `warn_on_fallback: true` and `false` mean `:warn` and `:silent` |
   | | `config :emily, add_backend_on_inspect: false` | whether inspected tensors show their backend and device; true when absent |
+  | | `config :emily, debug_bounds_check: true` | names indices that are out of bounds, see `Emily.Debug`; read when Emily is compiled |
+  | | `config :emily, debug_detect_nan_inf: true` | finds where NaN and infinities come from, see `Emily.Debug`; read when Emily is compiled |
   | `HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY` | | the proxies, as Mix reads them; lower case works too |
   | `HEX_CACERTS_PATH` | | the certificate authorities to trust, in place of the system's |
 
