@@ -35,7 +35,9 @@ defmodule Emily.MixProject do
 
   def application do
     [
-      mod: {Emily.Application, if(bare?(), do: [], else: [observer: Emily.Telemetry])},
+      mod:
+        {Emily.Application,
+         if(bare?(), do: [], else: [observer: Emily.Telemetry, children: [Emily.Compiler.Cache]])},
       extra_applications: [:logger, :crypto, :inets, :ssl, :public_key]
     ]
   end

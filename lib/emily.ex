@@ -223,7 +223,9 @@ defmodule Emily do
     Native.op(Stream.reference(), operation(name, attributes), output(inputs, out), inputs)
   end
 
-  defp await(reference) do
+  @doc false
+  # The answer that a stream's thread sends.
+  def await(reference) do
     receive do
       {^reference, {:ok, result}} ->
         Pressure.relieve()

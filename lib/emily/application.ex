@@ -8,7 +8,7 @@ defmodule Emily.Application do
   def start(_type, options) do
     Emily.Native.Observer.set(options[:observer])
 
-    Supervisor.start_link([Emily.Native.DefaultStream],
+    Supervisor.start_link([Emily.Native.DefaultStream | options[:children] || []],
       strategy: :one_for_one,
       name: Emily.Supervisor
     )

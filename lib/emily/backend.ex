@@ -271,8 +271,9 @@ defmodule Emily.Backend do
   ## Operations
 
   creation = [:constant, :eye, :iota]
+  with_function = [:reduce, :window_reduce]
 
-  for {name, arity} <- Operation.all(), name not in creation do
+  for {name, arity} <- Operation.all(), name not in (creation ++ with_function) do
     arguments = Macro.generate_arguments(arity, __MODULE__)
 
     @impl true
@@ -284,9 +285,7 @@ defmodule Emily.Backend do
 
   @impl true
   def reduce(out, tensor, acc, options, fun) do
-    attributes = %{axes: options[:axes], keep_axes: options[:keep_axes]}
-
-    with_function({:reduce, attributes}, out, [tensor, acc], fun,
+    with_function(:reduce, out, [tensor, acc, options], fun,
       fold: &Fold.reduce(out, tensor, acc, options[:axes], &1),
       fallback: fn [tensor, acc] ->
         Nx.BinaryBackend.reduce(out, tensor, acc, options, there(fun))
@@ -296,10 +295,7 @@ defmodule Emily.Backend do
 
   @impl true
   def window_reduce(out, tensor, acc, window, options, fun) do
-    attributes = Map.new(options) |> Map.take([:padding, :strides, :window_dilations])
-    attributes = Map.put(attributes, :window, Tuple.to_list(window))
-
-    with_function({:window_reduce, attributes}, out, [tensor, acc], fun,
+    with_function(:window_reduce, out, [tensor, acc, window, options], fun,
       fold: &Fold.window_reduce(out, tensor, acc, window, options, &1),
       fallback: fn [tensor, acc] ->
         Nx.BinaryBackend.window_reduce(out, tensor, acc, window, options, there(fun))
@@ -309,10 +305,13 @@ defmodule Emily.Backend do
 
   # As one program of the native core, else called with vectorized tensors. `Nx.Defn.Evaluator` calls
   # backends and not Nx, so what it makes of a defn's function does not know vectorized tensors.
-  defp with_function({name, attributes}, out, inputs, fun, ways) do
+  defp with_function(name, out, [tensor, acc | _options] = arguments, fun, ways) do
+    inputs = [tensor, acc]
+
     case Reducer.trace(fun, out.type) do
       {:ok, program} ->
-        apply_to({name, Map.put(attributes, :fun, program)}, out, inputs, device(inputs))
+        {operation, inputs} = Operation.split(name, arguments ++ [program])
+        apply_to(operation, out, inputs, device(inputs))
 
       {:error, reason} ->
         if Function.info(fun, :module) == {:module, Nx.Defn.Evaluator},
@@ -362,16 +361,17 @@ defmodule Emily.Backend do
 
   defp references([], _device), do: []
 
-  defp references([%T{data: %B{ref: ref}} | inputs], device),
-    do: [ref | references(inputs, device)]
+  defp references([input | inputs], device),
+    do: [reference(input, device) | references(inputs, device)]
 
-  defp references([other | inputs], device),
-    do: [reference(other, device) | references(inputs, device)]
+  @doc false
+  # The native tensor of a tensor of whatever backend, for work on a device.
+  def reference(%T{data: %B{ref: ref}}, _device), do: ref
 
-  defp reference(integer, device) when is_integer(integer) do
+  def reference(integer, device) when is_integer(integer) do
     Native.from_binary(Device.stream(device), <<integer::64-signed-native>>, [], {:s, 64})
   end
 
-  defp reference(%T{} = foreign, device),
+  def reference(%T{} = foreign, device),
     do: from_binary(foreign, Nx.to_binary(foreign), device: device).data.ref
 end

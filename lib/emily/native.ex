@@ -64,6 +64,45 @@ defmodule Emily.Native do
           Emily.t() | tuple()
   def op(_stream, _operation, _out, _inputs), do: not_loaded()
 
+  @typedoc """
+  A program: its values are numbered, the inputs first, then what each instruction gives.
+
+  `op` is an operation, `{:cond, %{clauses: [%{predicate: program, body: program}], last: program}}`,
+  `{:while, %{condition: program, body: program}}`, or `{:call, %{number: number}}`.
+  """
+  @type program :: %{
+          inputs: [out()],
+          instructions: [
+            %{op: atom() | {atom(), map()}, outs: [out()], inputs: [non_neg_integer()]}
+          ],
+          outputs: [non_neg_integer()]
+        }
+
+  @typedoc """
+  What a run has come to: its results, a call of a function that `program_resume/3` takes the results
+  of, or something longer than a scheduler may be held for, which `program_go_on/2` does.
+  """
+  @type answer ::
+          {:done, [Emily.t()]}
+          | {:call, non_neg_integer(), [Emily.t()], reference()}
+          | {:busy, reference()}
+
+  @doc "A program to be run."
+  @spec program_new(program()) :: reference()
+  def program_new(_program), do: not_loaded()
+
+  @doc "An answer; or `:pending`, and `{reference, {:ok, answer} | {:error, exception}}` follows."
+  @spec program_run(reference(), reference(), [Emily.t()], reference()) :: answer() | :pending
+  def program_run(_program, _stream, _inputs, _reference), do: not_loaded()
+
+  @doc "As `program_run/4`, on a dirty scheduler."
+  @spec program_go_on(reference(), reference()) :: answer() | :pending
+  def program_go_on(_replay, _reference), do: not_loaded()
+
+  @doc "As `program_run/4`, after a call that gave `results`."
+  @spec program_resume(reference(), [Emily.t()], reference()) :: answer() | :pending
+  def program_resume(_replay, _results, _reference), do: not_loaded()
+
   @doc "The element type and the shape."
   @spec tensor_type(Emily.t()) :: {Emily.dtype(), Emily.shape()}
   def tensor_type(_tensor), do: not_loaded()

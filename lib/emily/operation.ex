@@ -83,6 +83,14 @@ defmodule Emily.Operation do
                  :output_permutation
                ]
              ],
+             reduce: [:tensor, :tensor, options: [:axes, :keep_axes], attribute: :fun],
+             window_reduce: [
+               :tensor,
+               :tensor,
+               sizes: :window,
+               options: [:padding, :strides, :window_dilations],
+               attribute: :fun
+             ],
              gather: [:tensor, :tensor, options: [:axes]],
              indexed_add: [:tensor, :tensor, :tensor, options: [:axes]],
              indexed_put: [:tensor, :tensor, :tensor, options: [:axes]],

@@ -18,9 +18,9 @@ defmodule Emily.Reducer do
   @type program :: %{
           inputs: [Emily.Native.out()],
           instructions: [
-            %{op: Operation.t(), out: Emily.Native.out(), inputs: [non_neg_integer()]}
+            %{op: Operation.t(), outs: [Emily.Native.out()], inputs: [non_neg_integer()]}
           ],
-          output: non_neg_integer()
+          outputs: [non_neg_integer()]
         }
 
   @doc """
@@ -36,7 +36,11 @@ defmodule Emily.Reducer do
     scalar = {type, []}
 
     {:ok,
-     %{inputs: [scalar, scalar], instructions: Enum.reverse(trace.instructions), output: output}}
+     %{
+       inputs: [scalar, scalar],
+       instructions: Enum.reverse(trace.instructions),
+       outputs: [output]
+     }}
   catch
     {:untraceable, reason} -> {:error, reason}
   end
@@ -122,7 +126,7 @@ defmodule Emily.Reducer do
   end
 
   defp append(operation, inputs, type, trace) do
-    instruction = %{op: operation, out: {type, []}, inputs: inputs}
+    instruction = %{op: operation, outs: [{type, []}], inputs: inputs}
 
     {trace.next,
      %{trace | instructions: [instruction | trace.instructions], next: trace.next + 1}}

@@ -11,6 +11,7 @@ defmodule Emily.Settings do
   | `EMILY_VARIANT` | `config :emily, variant: :cpu` | the variant to install; the target's default when absent |
   | `EMILY_RELEASE_URL` | `config :emily, release_url: "https://…/"` | where the assets are, in place of the project's release page |
   | | `config :emily, fallback: :raise` | what to do when an operation leaves the device: `:warn` (the default), `:silent` or `:raise`; the older `warn_on_fallback: true` and `false` mean `:warn` and `:silent` |
+  | | `config :emily, native: false` | has `Emily.Compiler` call the backend operation by operation; true when absent |
   | | `config :emily, add_backend_on_inspect: false` | whether inspected tensors show their backend and device; true when absent |
   | | `config :emily, debug_bounds_check: true` | names indices that are out of bounds, see `Emily.Debug`; read when Emily is compiled |
   | | `config :emily, debug_detect_nan_inf: true` | finds where NaN and infinities come from, see `Emily.Debug`; read when Emily is compiled |
@@ -35,6 +36,7 @@ defmodule Emily.Settings do
     :cacerts_path,
     no_proxy: [],
     fallback: :warn,
+    native: true,
     add_backend_on_inspect: true
   ]
 
@@ -48,6 +50,7 @@ defmodule Emily.Settings do
           cacerts_path: Path.t() | nil,
           no_proxy: [String.t()],
           fallback: :silent | :warn | :raise,
+          native: boolean(),
           add_backend_on_inspect: boolean()
         }
 
@@ -68,6 +71,7 @@ defmodule Emily.Settings do
       cacerts_path: variable(environment, "HEX_CACERTS_PATH"),
       no_proxy: no_proxy(variable(environment, ["NO_PROXY", "no_proxy"])),
       fallback: fallback(config),
+      native: boolean(config, :native, true),
       add_backend_on_inspect: boolean(config, :add_backend_on_inspect, true)
     }
   end

@@ -138,7 +138,7 @@ defmodule Emily.GoldenTest do
     %{
       inputs: Enum.map(program["inputs"], &out/1),
       instructions: Enum.map(program["instructions"], &instruction/1),
-      output: program["output"]
+      outputs: program["outputs"]
     }
   end
 
@@ -147,10 +147,10 @@ defmodule Emily.GoldenTest do
   defp attribute(_key, text) when is_binary(text), do: String.to_atom(text)
   defp attribute(_key, value), do: value
 
-  defp instruction(%{"op" => op, "out" => out, "inputs" => inputs}) do
+  defp instruction(%{"op" => op, "outs" => outs, "inputs" => inputs}) do
     {name, attributes} = operation(op)
     operation = if attributes == [], do: name, else: {name, Map.new(attributes)}
-    %{op: operation, out: out(out), inputs: inputs}
+    %{op: operation, outs: Enum.map(outs, &out/1), inputs: inputs}
   end
 
   defp out(%{"type" => type, "shape" => shape}), do: {@types[type], shape}

@@ -111,8 +111,8 @@ defmodule Emily.NativeTest do
     stream = Native.stream_new(:cpu)
     inputs = [iota(stream, 3), Emily.op(:sum, [iota(stream, 2)])]
     scalar = {{:s, 4}, []}
-    step = %{op: :max, out: scalar, inputs: [0, 1]}
-    program = %{inputs: [scalar, scalar], instructions: [step], output: 2}
+    step = %{op: :max, outs: [scalar], inputs: [0, 1]}
+    program = %{inputs: [scalar, scalar], instructions: [step], outputs: [2]}
     reduce = {:reduce, %{axes: nil, keep_axes: false, fun: program}}
 
     error =
@@ -131,8 +131,8 @@ defmodule Emily.NativeTest do
       Enum.reduce(1..14, nil, fn _, inner ->
         attributes = %{axes: nil, keep_axes: false, fun: inner}
         operation = if inner, do: {:reduce, attributes}, else: :add
-        step = %{op: operation, out: scalar, inputs: [0, 1]}
-        %{inputs: [scalar, scalar], instructions: List.duplicate(step, 20), output: 2}
+        step = %{op: operation, outs: [scalar], inputs: [0, 1]}
+        %{inputs: [scalar, scalar], instructions: List.duplicate(step, 20), outputs: [2]}
       end)
 
     reduce = {:reduce, %{axes: nil, keep_axes: false, fun: program}}

@@ -28,6 +28,8 @@ if Code.ensure_loaded?(Nx) do
           name <- ~w(window_scatter_max window_scatter_min)a,
           do: apply(Nx, name, [x, x[[.., 0..1]], 0, {1, 2}, [strides: [1, 1]]])
         ),
+        Nx.reduce(x, 0.0, &Nx.add/2),
+        Nx.window_reduce(x, 0.0, {1, 2}, &Nx.max/2),
         shapes(x, i),
         indices(x, n),
         for(name <- ~w(fft ifft)a, do: apply(Nx, name, [x])),

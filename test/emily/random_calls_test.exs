@@ -119,8 +119,8 @@ defmodule Emily.RandomCallsTest do
     scalar = {pick(@types), []}
     operation = pick([:add, :subtract, :max, :negate, :sort, {:constant, %{value: 1}}])
     inputs = for _ <- 1..pick([1, 2, 2, 2, 3]), do: pick([0, 1, 2])
-    instruction = %{op: operation, out: scalar, inputs: inputs}
-    %{inputs: [scalar, scalar], instructions: [instruction], output: pick([0, 1, 2, 2, 2, 3])}
+    instruction = %{op: operation, outs: [scalar], inputs: inputs}
+    %{inputs: [scalar, scalar], instructions: [instruction], outputs: [pick([0, 1, 2, 2, 2, 3])]}
   end
 
   defp value("Box<Self>", shape), do: operation(shape)

@@ -41,7 +41,7 @@ if Code.ensure_loaded?(Nx) do
       assert constant.op == {:constant, %{value: 2}}
       assert {multiply.op, multiply.inputs} == {:multiply, [0, 2]}
       assert {add.op, add.inputs} == {:add, [3, 1]}
-      assert program.output == 4
+      assert program.outputs == [4]
     end
 
     test "what a function uses twice is computed once" do
@@ -84,9 +84,9 @@ if Code.ensure_loaded?(Nx) do
         operation = if name == :constant, do: {:constant, %{value: 1}}, else: name
         inputs = if name == :constant, do: [], else: inputs
         scalar = {{:s, 32}, []}
-        instruction = %{op: operation, out: scalar, inputs: inputs}
-        cast = %{op: :as_type, out: scalar, inputs: [2]}
-        program = %{inputs: [scalar, scalar], instructions: [instruction, cast], output: 3}
+        instruction = %{op: operation, outs: [scalar], inputs: inputs}
+        cast = %{op: :as_type, outs: [scalar], inputs: [2]}
+        program = %{inputs: [scalar, scalar], instructions: [instruction, cast], outputs: [3]}
 
         reduced =
           try do

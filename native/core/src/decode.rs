@@ -4,10 +4,13 @@ use std::cell::Cell;
 
 use rustler::{Atom, Decoder, Encoder, Env, Error, NifResult, Term};
 
-use crate::{NonFinite, Number, Program, Shape, TensorType, Type, program::Unchecked};
+use crate::{NonFinite, Number, Op, Program, Shape, Step, TensorType, Type, program::Unchecked};
 
 mod atoms {
-    rustler::atoms! { u, s, f, f8_e4m3fn, bf, c, nan, infinity, neg_infinity }
+    rustler::atoms! {
+        u, s, f, f8_e4m3fn, bf, c, nan, infinity, neg_infinity, nil,
+        cond, clauses, last, while_ = "while", condition, body, call, number
+    }
 }
 
 /// `{:f, 32}`
@@ -66,11 +69,61 @@ impl Encoder for TensorType {
     }
 }
 
-/// `%{inputs: [{type, shape}], instructions: [%{op: …, out: …, inputs: [0]}], output: 1}`
+/// `%{inputs: [{type, shape}], instructions: [%{op: …, outs: […], inputs: [0]}], outputs: [1]}`
 impl<'a> Decoder<'a> for Program {
     fn decode(term: Term<'a>) -> NifResult<Self> {
         let program: Unchecked = nested(|| term.decode()).ok_or(Error::BadArg)??;
         Self::try_from(program).map_err(|error| Error::RaiseTerm(Box::new(error.to_string())))
+    }
+}
+
+/// `{:cond, %{clauses: …, last: …}}`, `{:while, %{condition: …, body: …}}`, `{:call, %{number: …}}`, or an
+/// operation.
+impl<'a> Decoder<'a> for Step {
+    fn decode(term: Term<'a>) -> NifResult<Self> {
+        let Ok((name, fields)) = term.decode::<(Atom, Term<'a>)>() else {
+            return Op::decode(term).map(Self::Op);
+        };
+        let field = |name: Atom| fields.map_get(name);
+        if name == atoms::cond() {
+            let clauses = field(atoms::clauses())?.decode()?;
+            let last = field(atoms::last())?.decode()?;
+            return Ok(Self::Cond { clauses, last });
+        }
+        if name == atoms::while_() {
+            let condition = field(atoms::condition())?.decode()?;
+            let body = field(atoms::body())?.decode()?;
+            return Ok(Self::While { condition, body });
+        }
+        if name == atoms::call() {
+            let number = field(atoms::number())?.decode()?;
+            return Ok(Self::Call { number });
+        }
+        Op::decode(term).map(Self::Op)
+    }
+}
+
+impl Encoder for Step {
+    fn encode<'a>(&self, env: Env<'a>) -> Term<'a> {
+        let fields: Vec<(Atom, Term<'a>)> = match self {
+            Self::Op(op) => return op.encode(env),
+            Self::Cond { clauses, last } => vec![
+                (atoms::clauses(), clauses.encode(env)),
+                (atoms::last(), last.encode(env)),
+            ],
+            Self::While { condition, body } => vec![
+                (atoms::condition(), condition.encode(env)),
+                (atoms::body(), body.encode(env)),
+            ],
+            Self::Call { number } => vec![(atoms::number(), number.encode(env))],
+        };
+        let name = match self {
+            Self::Cond { .. } => atoms::cond(),
+            Self::While { .. } => atoms::while_(),
+            _ => atoms::call(),
+        };
+        let fields = Term::map_from_pairs(env, &fields);
+        (name, fields.unwrap_or_else(|_| atoms::nil().encode(env))).encode(env)
     }
 }
 

@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 
 use crate::{
     Array, Error, Op, Result, Stream, TensorType, Type,
-    check::Pending,
+    check::{Pending, Verdict},
     infer::{Outputs, infer_all},
     lower::{Lowered, Operand, lower},
     mlx::{memory_limit, too_large},
@@ -161,6 +161,16 @@ impl Tensor {
         }
     }
 
+    /// The element of an integer scalar that can be read without waiting.
+    pub(crate) fn ready_integer(&self) -> Option<i64> {
+        self.operand().ready_elements()?.pop()
+    }
+
+    /// Whether the element of a scalar that can be read without waiting is zero.
+    pub(crate) fn is_zero(&self) -> Option<bool> {
+        self.operand().ready_zeros()?.pop()
+    }
+
     /// The element type and shape.
     pub fn tensor_type(&self) -> TensorType {
         TensorType {
@@ -195,27 +205,54 @@ impl Tensor {
     ///
     /// If MLX fails, or a value that the tensor depends on is none that its operation can work with.
     pub fn eval(&self) -> Result<()> {
-        if self.is_ready() {
-            return Ok(());
+        Self::eval_all(&[self])
+    }
+
+    /// Computes tensors together and waits for them, as [`Self::eval`] does.
+    ///
+    /// # Errors
+    ///
+    /// That of the first tensor that has one; the others of its stream are computed nevertheless.
+    pub fn eval_all(tensors: &[&Self]) -> Result<()> {
+        let waiting = tensors.iter().filter(|tensor| !tensor.is_ready());
+        let mut waiting: SmallVec<[&Self; 4]> = waiting.copied().collect();
+        while let Some(stream) = waiting.first().map(|tensor| &tensor.stream) {
+            let (together, others): (SmallVec<[&Self; 4]>, _) = waiting
+                .iter()
+                .copied()
+                .partition(|tensor| tensor.stream == *stream);
+            Self::compute(stream, &together)?;
+            waiting = others;
         }
-        self.compute()
-            .map_err(|error| error.in_evaluation(&self.tensor_type(), &self.stream.to_string()))?;
-        self.ready.store(true, Ordering::Release);
         Ok(())
     }
 
-    fn compute(&self) -> Result<()> {
-        let verdict = self.pending.all_hold(self.stream.mlx())?;
-        let check = verdict.as_ref().and_then(|verdict| verdict.array());
+    /// Computes tensors of one stream.
+    fn compute(stream: &Stream, tensors: &[&Self]) -> Result<()> {
+        let failed = |tensor: &Self, error: Error| {
+            error.in_evaluation(&tensor.tensor_type(), &stream.to_string())
+        };
+        let verdicts: SmallVec<[_; 4]> = tensors
+            .iter()
+            .map(|tensor| tensor.pending.all_hold(stream.mlx()))
+            .collect::<Result<_>>()
+            .map_err(|error| failed(tensors[0], error))?;
+        let checks = verdicts.iter().flatten().filter_map(Verdict::array);
         evaluate(
-            &self.stream,
-            [Some(&self.array), check].into_iter().flatten(),
-        )?;
-        match verdict {
+            stream,
+            tensors.iter().map(|tensor| &tensor.array).chain(checks),
+        )
+        .map_err(|error| failed(tensors[0], error))?;
+        let mut first = Ok(());
+        for (tensor, verdict) in tensors.iter().zip(verdicts) {
             // SAFETY: the array was evaluated above, on this stream, which has finished.
-            Some(verdict) => unsafe { verdict.settle() },
-            None => Ok(()),
+            let outcome = verdict.map_or(Ok(()), |verdict| unsafe { verdict.settle() });
+            match outcome {
+                Ok(()) => tensor.ready.store(true, Ordering::Release),
+                Err(error) => first = first.and(Err(failed(tensor, error))),
+            }
         }
+        first
     }
 
     /// This tensor with its elements in row-major order, computed and ready to be read.

@@ -20,7 +20,12 @@ impl Resource for TensorRef {}
 impl TensorRef {
     /// A new reference.
     pub fn make(tensor: Tensor) -> ResourceArc<Self> {
-        ResourceArc::new(Self(Mutex::new(Some(Arc::new(tensor)))))
+        Self::of(Arc::new(tensor))
+    }
+
+    /// A new reference to a tensor that others may have, too.
+    pub fn of(tensor: Arc<Tensor>) -> ResourceArc<Self> {
+        ResourceArc::new(Self(Mutex::new(Some(tensor))))
     }
 
     /// The tensor, which stays whole for as long as the caller has it.

@@ -10,6 +10,7 @@ mod info;
 mod inspect;
 mod list;
 mod memory;
+mod program;
 mod raise;
 mod reply;
 mod stream;

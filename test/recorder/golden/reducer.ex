@@ -138,11 +138,11 @@ defmodule Emily.Golden.Reducer do
         for instruction <- program.instructions do
           %{
             op: operation(instruction.op),
-            out: type(instruction.out),
+            outs: Enum.map(instruction.outs, &type/1),
             inputs: instruction.inputs
           }
         end,
-      output: program.output
+      outputs: program.outputs
     }
   end
 

@@ -139,10 +139,7 @@ pub fn infer(op: &Op, inputs: &[TensorType]) -> Result<TensorType> {
                 fun,
             },
             [x, ..],
-        ) => (
-            fun.output_type().ty,
-            reduced(x, axes.as_deref(), *keep_axes)?,
-        ),
+        ) => (fun.result()?.ty, reduced(x, axes.as_deref(), *keep_axes)?),
         (Op::All { axes, keep_axes } | Op::Any { axes, keep_axes }, [x]) => {
             (Type::U8, reduced(x, axes.as_deref(), *keep_axes)?)
         }
@@ -199,7 +196,7 @@ pub fn infer(op: &Op, inputs: &[TensorType]) -> Result<TensorType> {
             [x],
         ) => sliding::aggregated(op, x)?,
         (Op::WindowReduce { fun, .. }, [x, ..]) => {
-            (fun.output_type().ty, Windows::of(op, &x.shape)?.counts())
+            (fun.result()?.ty, Windows::of(op, &x.shape)?.counts())
         }
         (Op::WindowScatterMax { .. } | Op::WindowScatterMin { .. }, [x, source, init]) => {
             sliding::scattered(op, x, source, init)?

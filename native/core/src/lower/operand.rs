@@ -25,7 +25,7 @@ impl Operand<'_> {
 
     /// The elements of a small integer tensor that can be read without waiting, in row-major order.
     /// A u64 beyond i64 becomes i64's greatest number.
-    pub(super) fn ready_elements(&self) -> Option<Vec<i64>> {
+    pub(crate) fn ready_elements(&self) -> Option<Vec<i64>> {
         let size = self.array.shape().size();
         if !self.ready || size > MOST_ELEMENTS || !self.array.is_row_contiguous() {
             return None;
@@ -57,7 +57,7 @@ impl Operand<'_> {
 
     /// Which elements of a small tensor are zero, in row-major order, if they can be read without
     /// waiting.
-    pub(super) fn ready_zeros(&self) -> Option<Vec<bool>> {
+    pub(crate) fn ready_zeros(&self) -> Option<Vec<bool>> {
         let (ty, size) = (self.array.ty(), self.array.shape().size());
         if !self.ready || size == 0 || size > MOST_ELEMENTS || !self.array.is_row_contiguous() {
             return None;

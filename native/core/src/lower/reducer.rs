@@ -200,11 +200,11 @@ mod tests {
             shape: Shape::new(dims).unwrap(),
         };
         let angle = Instruction {
-            op: Op::Atan2,
-            out: ty(&[]),
+            op: Op::Atan2.into(),
+            outs: vec![ty(&[])],
             inputs: vec![0, 1],
         };
-        let fun = Program::new(vec![ty(&[]), ty(&[])], vec![angle], 2).unwrap();
+        let fun = Program::new(vec![ty(&[]), ty(&[])], vec![angle], vec![2]).unwrap();
         let reduce = Op::Reduce {
             axes: None,
             keep_axes: false,

@@ -1,6 +1,6 @@
 //! Functions that join what they make of an element with an accumulator, such as a sum of squares.
 
-use super::{Instruction, Program};
+use super::{Instruction, Program, Step};
 use crate::Op;
 
 /// The number of the accumulator among the values of a reducing function.
@@ -19,13 +19,16 @@ impl Program {
     /// and something that does not depend on it.
     pub(crate) fn accumulation(&self) -> Option<Accumulation> {
         let inputs = self.inputs.len();
-        let last = self.instructions.get(self.output.checked_sub(inputs)?)?;
+        let [output] = self.outputs[..] else {
+            return None;
+        };
+        let last = self.instructions.get(output.checked_sub(inputs)?)?;
         let part = match last.inputs[..] {
             [ACCUMULATOR, part] | [part, ACCUMULATOR] => part,
             _ => return None,
         };
         if !is_associative(&last.op)
-            || last.out != self.inputs[ACCUMULATOR]
+            || last.outs[..] != self.inputs[ACCUMULATOR..=ACCUMULATOR]
             || self.depends_on_accumulator(part)
         {
             return None;
@@ -33,7 +36,7 @@ impl Program {
         let each = (part != 0).then(|| Self {
             inputs: self.inputs.clone(),
             instructions: self.instructions[..(part + 1).saturating_sub(inputs)].to_vec(),
-            output: part,
+            outputs: vec![part],
         });
         let join = Instruction {
             inputs: vec![0, ACCUMULATOR],
@@ -44,7 +47,7 @@ impl Program {
             join: Self {
                 inputs: self.inputs.clone(),
                 instructions: vec![join],
-                output: inputs,
+                outputs: vec![inputs],
             },
         })
     }
@@ -60,16 +63,18 @@ impl Program {
     }
 }
 
-const fn is_associative(op: &Op) -> bool {
+const fn is_associative(step: &Step) -> bool {
     matches!(
-        op,
-        Op::Add
-            | Op::Multiply
-            | Op::Min
-            | Op::Max
-            | Op::BitwiseAnd
-            | Op::BitwiseOr
-            | Op::BitwiseXor
+        step,
+        Step::Op(
+            Op::Add
+                | Op::Multiply
+                | Op::Min
+                | Op::Max
+                | Op::BitwiseAnd
+                | Op::BitwiseOr
+                | Op::BitwiseXor
+        )
     )
 }
 
@@ -84,13 +89,13 @@ mod tests {
             shape: Shape::default(),
         };
         let steps = steps.iter().map(|(op, inputs)| Instruction {
-            op: op.clone(),
-            out: scalar(Type::F32),
+            op: op.clone().into(),
+            outs: vec![scalar(Type::F32)],
             inputs: inputs.to_vec(),
         });
         let steps: Vec<_> = steps.collect();
         let output = 1 + steps.len();
-        let program = Program::new(types.map(scalar).to_vec(), steps, output).unwrap();
+        let program = Program::new(types.map(scalar).to_vec(), steps, vec![output]).unwrap();
         program.accumulation()
     }
 
@@ -100,8 +105,8 @@ mod tests {
         let squares = [(Op::Multiply, &[0, 0][..]), (Op::Add, &[1, 2])];
         let parts = accumulation(floats, &squares).unwrap();
         let each = parts.each.unwrap();
-        assert_eq!((each.instructions.len(), each.output), (1, 2));
-        assert_eq!(parts.join.instructions[0].op, Op::Add);
+        assert_eq!((each.instructions.len(), &each.outputs[..]), (1, &[2][..]));
+        assert_eq!(parts.join.instructions[0].op, Op::Add.into());
         assert_eq!(parts.join.instructions[0].inputs, [0, 1]);
         let sum = accumulation(floats, &[(Op::Add, &[0, 1])]).unwrap();
         assert!(sum.each.is_none());

@@ -201,11 +201,11 @@ fn programs_carry_what_must_hold() {
     let scalar = ty(Type::F32, &[]);
     let steps = [(Op::Divide, vec![1, 0]), (Op::Add, vec![2, 1])];
     let steps = steps.map(|(op, inputs)| Instruction {
-        op: finite(op),
-        out: scalar.clone(),
+        op: finite(op).into(),
+        outs: vec![scalar.clone()],
         inputs,
     });
-    let program = Program::new(vec![scalar.clone(), scalar.clone()], steps.to_vec(), 3).unwrap();
+    let program = Program::new(vec![scalar.clone(), scalar.clone()], steps.to_vec(), vec![3]).unwrap();
     let json = serde_json::to_string(&program).unwrap();
     assert!(
         json.contains(r#"{"checked":{"op":"divide","of":["finite"]}}"#),
@@ -275,11 +275,11 @@ fn what_cannot_be_asked_is_refused() {
         assert_eq!(error.to_string(), text);
         let out = ty(Type::F32, &[]);
         let step = Instruction {
-            op,
-            out: out.clone(),
+            op: op.into(),
+            outs: vec![out.clone()],
             inputs: vec![0],
         };
-        let error = Program::new(vec![out], vec![step], 1).unwrap_err();
+        let error = Program::new(vec![out], vec![step], vec![1]).unwrap_err();
         assert_eq!(error.to_string(), text);
     }
     let error = Tensor::apply(&stream, &finite(Op::Add), None, &[&x])

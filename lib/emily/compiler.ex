@@ -1,0 +1,153 @@
+defmodule Emily.Compiler do
+  @moduledoc """
+  Numerical functions as programs of the native core: a call is one call of the native library.
+
+      Nx.Defn.default_options(compiler: Emily.Compiler)
+
+      Nx.Defn.jit(&MyModel.forward/2, compiler: Emily.Compiler)
+
+  The function is traced once for the types and shapes of its arguments, becomes a flat list of the
+  operations that `Emily.Backend` has, and runs with no more of Elixir than hooks and `Nx.runtime_call/4`
+  ask for. Results are lazy, as those of the backend are. Tensors that the function holds
+  are sent once, when it is compiled.
+
+  What is compiled is kept by function, types, shapes and options, for all processes.
+
+  ## Options
+
+    * `:device` - `:cpu` or `:gpu`; the process' default device when absent
+    * `:stream` - an `Emily.Stream` to compute on, in place of the process' own; its device counts
+    * `:hooks` - functions by the names of hooks, in place of those that the code has
+    * `:native` - with `false` `Nx.Defn.Evaluator` calls the backend operation by operation; also
+      `config :emily, native: false`
+    * `:native_fallback` - what to do with a function that no program can say: `:eval` has
+      `Nx.Defn.Evaluator` run it, which emits `[:emily, :compiler, :fallback]`, and `:raise` raises
+      `Emily.Error`; `:eval` when absent
+    * `:max_concurrency` - how many partitions an `Nx.Serving` has, each with a stream of its own
+
+  ## What no program can say
+
+    * `Nx.reduce/4` and `Nx.window_reduce/5` with a function that has a `while`, or makes a tensor that
+      is no scalar
+  """
+
+  @behaviour Nx.Defn.Compiler
+
+  alias Emily.Backend.Device
+  alias Emily.Compiler.{Cache, Function}
+  alias Emily.{Settings, Stream, Telemetry}
+  alias Nx.Defn.{Composite, Evaluator}
+
+  @options [:device, :stream, :hooks, :native, :native_fallback, :max_concurrency]
+
+  @impl true
+  def __partitions_options__(options) do
+    case validate!(options) do
+      %{max_concurrency: count} = options when count > 1 and not is_map_key(options, :stream) ->
+        device = device(options)
+        for _ <- 1..count, do: Map.to_list(Map.put(options, :stream, Stream.new(device)))
+
+      options ->
+        List.duplicate(Map.to_list(options), Map.get(options, :max_concurrency, 1))
+    end
+  end
+
+  @impl true
+  def __to_backend__(options) do
+    options = validate!(options)
+    {Emily.Backend, device: device(options)}
+  end
+
+  @impl true
+  def __jit__(key, vars, fun, args_list, options) do
+    options = validate!(options)
+    device = device(options)
+    what = Map.take(options, [:hooks, :native, :native_fallback])
+
+    compiled =
+      Cache.fetch({key, templates(vars), device, what}, fn ->
+        compile(vars, fun, device, options)
+      end)
+
+    for arguments <- args_list, do: call(compiled, arguments, options)
+  end
+
+  @impl true
+  def __compile__(_key, vars, fun, options) do
+    options = validate!(options)
+    compiled = compile(vars, fun, device(options), options)
+    fn args_list -> for arguments <- args_list, do: call(compiled, arguments, options) end
+  end
+
+  # The traced function has other parameters each time; what it was made for is in their types.
+  defp templates(vars),
+    do: Enum.map(vars, &Composite.traverse(&1, fn var -> Nx.to_template(var) end))
+
+  defp compile(vars, fun, device, options) do
+    if Map.get_lazy(options, :native, fn -> Settings.load().native end),
+      do: native(vars, fun, device, options),
+      else: evaluated(vars, fun, options)
+  end
+
+  defp native(vars, fun, device, options) do
+    case Function.new(fun.(vars), device, Map.get(options, :hooks, %{})) do
+      {:ok, function} ->
+        function
+
+      {:error, construct, reason} ->
+        if Map.get(options, :native_fallback, :eval) == :raise do
+          raise Emily.Error, reason: "no program can say #{construct}, because #{reason}"
+        end
+
+        Telemetry.compiler_fallback(construct, reason)
+        evaluated(vars, fun, options)
+    end
+  end
+
+  defp evaluated(vars, fun, options) do
+    hooks = Map.get(options, :hooks, %{})
+    Evaluator.__compile__(nil, vars, fun, hooks: hooks)
+  end
+
+  defp call(%Function{} = function, arguments, %{stream: %Stream{ref: stream}}),
+    do: Function.call(function, arguments, stream)
+
+  defp call(%Function{} = function, arguments, _options),
+    do: Function.call(function, arguments, nil)
+
+  defp call(evaluated, arguments, _options) do
+    [result] = evaluated.([arguments])
+    result
+  end
+
+  defp device(%{stream: %Stream{device: device}}), do: device
+  defp device(options), do: Map.get_lazy(options, :device, &Stream.device/0)
+
+  defp validate!(options) do
+    for {key, value} <- options, not valid?(key, value) do
+      raise ArgumentError, "expected #{expected(key)}, got: #{inspect(value)}"
+    end
+
+    Map.new(options)
+  end
+
+  defp valid?(:device, device), do: Device.validate!(device) == :ok and device != nil
+  defp valid?(:stream, stream), do: is_struct(stream, Stream)
+  defp valid?(:hooks, hooks), do: is_map(hooks)
+  defp valid?(:native, native), do: is_boolean(native)
+  defp valid?(:native_fallback, policy), do: policy in [:eval, :raise]
+  defp valid?(:max_concurrency, count), do: is_integer(count) and count > 0
+  defp valid?(_unknown, _value), do: false
+
+  defp expected(:device), do: ":device to be :cpu or :gpu"
+  defp expected(:stream), do: ":stream to be an Emily.Stream"
+  defp expected(:hooks), do: ":hooks to be a map of functions"
+  defp expected(:native), do: ":native to be true or false"
+  defp expected(:native_fallback), do: ":native_fallback to be :eval or :raise"
+  defp expected(:max_concurrency), do: ":max_concurrency to be a positive integer"
+
+  defp expected(unknown) do
+    known = Enum.map_join(@options, ", ", &inspect/1)
+    "the options of Emily.Compiler to be #{known}, of which #{inspect(unknown)} is none"
+  end
+end

@@ -1,0 +1,91 @@
+defmodule Emily.Compiler.Function do
+  @moduledoc false
+  # A function of `Nx.Defn` as a program of the native core, to be called as often as one likes.
+
+  alias Emily.Backend
+  alias Emily.Compiler.{Call, Lowering}
+  alias Emily.{Native, Stream}
+  alias Nx.Defn.Composite
+  alias Nx.Tensor, as: T
+
+  @enforce_keys [:program, :inputs, :calls, :output, :device]
+  defstruct [:program, :inputs, :calls, :output, :device]
+
+  @type t :: %__MODULE__{
+          program: reference(),
+          inputs: [{:parameter, non_neg_integer()} | {:constant, Emily.t()}],
+          calls: tuple(),
+          output: Nx.Container.t(),
+          device: :cpu | :gpu
+        }
+
+  @doc """
+  The function that gives `expression`, computed on `device`; `hooks` are callbacks by name.
+  """
+  @spec new(Nx.Container.t(), :cpu | :gpu, map()) ::
+          {:ok, t()} | {:error, atom(), String.t()}
+  def new(expression, device, hooks) do
+    flat = Composite.traverse(expression, &Nx.devectorize/1)
+
+    with {:ok, lowered} <- Lowering.program(flat, hooks) do
+      {:ok,
+       %__MODULE__{
+         program: Native.program_new(lowered.program),
+         inputs: Enum.map(lowered.inputs, &held(&1, device)),
+         calls: List.to_tuple(lowered.calls),
+         output: Composite.traverse(expression, &Nx.to_template/1),
+         device: device
+       }}
+    end
+  end
+
+  # The function keeps its own tensors where they are used.
+  defp held({:constant, tensor}, device), do: {:constant, Backend.reference(tensor, device)}
+  defp held(parameter, _device), do: parameter
+
+  @doc "Calls the function; `parameters` are functions that give its tensors."
+  @spec call(t(), [(-> T.t())], reference() | nil) :: Nx.Container.t()
+  def call(%__MODULE__{} = function, parameters, stream) do
+    parameters = List.to_tuple(parameters)
+
+    inputs =
+      for input <- function.inputs do
+        case input do
+          {:constant, ref} -> ref
+          {:parameter, position} -> given(elem(parameters, position).(), function.device)
+        end
+      end
+
+    stream = stream || Stream.reference(function.device)
+    reference = make_ref()
+    answer = Native.program_run(function.program, stream, inputs, reference)
+    filled(function.output, follow(answer, reference, function), function)
+  end
+
+  defp given(%T{data: %Nx.Defn.Expr{}} = tensor, _device) do
+    raise ArgumentError,
+          "cannot pass a tensor expression as argument to defn, got: #{inspect(tensor)}"
+  end
+
+  defp given(%T{} = tensor, device), do: Backend.reference(tensor, device)
+
+  defp filled(template, refs, function) do
+    tensors = for ref <- refs, do: %Backend{ref: ref, device: function.device}
+    Call.fill(template, tensors)
+  end
+
+  defp follow({:done, outputs}, _reference, _function), do: outputs
+
+  defp follow(:pending, reference, function),
+    do: reference |> Emily.await() |> follow(reference, function)
+
+  defp follow({:busy, replay}, reference, function),
+    do: replay |> Native.program_go_on(reference) |> follow(reference, function)
+
+  defp follow({:call, number, inputs, replay}, reference, function) do
+    call = elem(function.calls, number)
+    argument = filled(call.template, inputs, function)
+    results = for tensor <- Call.run(call, argument), do: given(tensor, function.device)
+    replay |> Native.program_resume(results, reference) |> follow(reference, function)
+  end
+end

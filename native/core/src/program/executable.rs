@@ -1,0 +1,83 @@
+//! Programs with what is known of them before they run.
+
+use super::{Program, Step, liveness::Liveness};
+
+/// A program that can be run as often as one likes.
+pub struct Executable {
+    program: Program,
+    plan: Plan,
+}
+
+/// When a program's values can be given up, and those of the programs in it.
+pub(super) struct Plan {
+    liveness: Liveness,
+    /// For each instruction the plans of its programs.
+    parts: Vec<Vec<Plan>>,
+}
+
+impl From<Program> for Executable {
+    fn from(program: Program) -> Self {
+        let plan = Plan::of(&program);
+        Self { program, plan }
+    }
+}
+
+impl Executable {
+    /// What it does.
+    pub const fn program(&self) -> &Program {
+        &self.program
+    }
+
+    pub(super) const fn plan(&self) -> &Plan {
+        &self.plan
+    }
+}
+
+impl Plan {
+    fn of(program: &Program) -> Self {
+        let instructions = program.instructions().iter();
+        Self {
+            liveness: Liveness::of(program),
+            parts: instructions
+                .map(|instruction| instruction.op.parts().map(Self::of).collect())
+                .collect(),
+        }
+    }
+
+    pub(super) fn part(&self, at: usize, part: usize) -> Option<&Self> {
+        self.parts.get(at)?.get(part)
+    }
+
+    /// What nothing needs after the instruction at this place.
+    pub(super) fn released(&self, at: usize) -> &[usize] {
+        self.liveness.after.get(at).map_or(&[], Vec::as_slice)
+    }
+}
+
+impl Step {
+    /// The programs in it, in the order in which they are tried: a predicate comes before its body.
+    pub(super) fn parts(&self) -> impl Iterator<Item = &Program> {
+        let (clauses, others): (&[_], [Option<&Program>; 2]) = match self {
+            Self::Cond { clauses, last } => (clauses, [Some(last), None]),
+            Self::While { condition, body } => (&[], [Some(condition), Some(body)]),
+            Self::Call { .. } | Self::Op(_) => (&[], [None, None]),
+        };
+        let clauses = clauses
+            .iter()
+            .flat_map(|clause| [&clause.predicate, &clause.body]);
+        clauses.chain(others.into_iter().flatten())
+    }
+
+    pub(super) fn part(&self, part: usize) -> Option<&Program> {
+        self.parts().nth(part)
+    }
+
+    /// Whether what follows depends on the value that this part gives.
+    pub(super) fn decides(&self, part: usize) -> bool {
+        match self {
+            Self::Cond { clauses, .. } => part < 2 * clauses.len() && part.is_multiple_of(2),
+            Self::While { .. } => part == 0,
+            Self::Call { .. } | Self::Op(_) => false,
+        }
+    }
+}

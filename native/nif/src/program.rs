@@ -1,0 +1,168 @@
+//! Programs: made once, run with one call.
+//!
+//! A run's answer is `{:done, tensors}`, or `{:call, number, tensors, replay}` where a function of
+//! Elixir's comes next. Both come at once where the way there is short and depends on nothing that has
+//! to be computed first.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use emily_core::{Executable, Pause, Program, Replay, Result, Tensor, guarded};
+use rustler::{Encoder, Env, NifResult, Reference, Resource, ResourceArc, Term};
+use smallvec::SmallVec;
+
+use crate::{
+    handle::TensorRef,
+    inspect::inspect,
+    list::{check, decode_list},
+    raise::{argument, failed},
+    reply::from_worker,
+    stream::StreamRef,
+};
+
+mod atoms {
+    rustler::atoms! { done, call, busy, pending }
+}
+
+/// A scheduler adds about this many operations to MLX's graph in the time that it may be held.
+const SHORT: usize = 256;
+
+/// A program that can be run.
+struct ExecutableRef(Arc<Executable>);
+
+#[rustler::resource_impl]
+impl Resource for ExecutableRef {}
+
+/// A program that is under way, until somebody goes on with it.
+struct ReplayRef(Mutex<Option<Replay>>);
+
+#[rustler::resource_impl]
+impl Resource for ReplayRef {}
+
+impl ReplayRef {
+    fn make(replay: Replay) -> ResourceArc<Self> {
+        ResourceArc::new(Self(Mutex::new(Some(replay))))
+    }
+
+    fn take(&self) -> NifResult<Replay> {
+        let replay = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        replay.ok_or_else(|| argument("expected a program that waits, got: one that went on"))
+    }
+}
+
+/// A program to be run. It may be long, hence off the schedulers.
+#[rustler::nif(schedule = "DirtyCpu")]
+fn program_new(program: Term<'_>) -> NifResult<ResourceArc<ExecutableRef>> {
+    check(program)?;
+    let decoded: Program = program.decode().map_err(|error| match error {
+        rustler::Error::RaiseTerm(text) => {
+            let text = text.encode(program.get_env()).decode::<String>();
+            argument(text.unwrap_or_else(|_| "expected a program".to_owned()))
+        }
+        _ => argument(format!("expected a program, got: {}", inspect(program))),
+    })?;
+    Ok(ResourceArc::new(ExecutableRef(Arc::new(decoded.into()))))
+}
+
+/// An answer, `{:busy, replay}` where it takes longer than a scheduler may be held, or `:pending` and a
+/// message `{reference, {:ok, answer}}`.
+#[rustler::nif]
+fn program_run<'a>(
+    env: Env<'a>,
+    program: ResourceArc<ExecutableRef>,
+    stream: ResourceArc<StreamRef>,
+    inputs: Term<'a>,
+    reference: Reference<'a>,
+) -> NifResult<Term<'a>> {
+    let inputs = tensors(inputs)?;
+    let replay = Replay::new(&program.0, &stream.0, inputs).map_err(failed)?;
+    advance(env, replay, SHORT, reference)
+}
+
+/// As `program_run` with no end to its patience: what that has begun.
+#[rustler::nif(schedule = "DirtyCpu")]
+fn program_go_on<'a>(
+    env: Env<'a>,
+    replay: ResourceArc<ReplayRef>,
+    reference: Reference<'a>,
+) -> NifResult<Term<'a>> {
+    advance(env, replay.take()?, usize::MAX, reference)
+}
+
+/// As `program_run`, after a call that has given `results`.
+#[rustler::nif]
+fn program_resume<'a>(
+    env: Env<'a>,
+    replay: ResourceArc<ReplayRef>,
+    results: Term<'a>,
+    reference: Reference<'a>,
+) -> NifResult<Term<'a>> {
+    let results = tensors(results)?;
+    let mut replay = replay.take()?;
+    replay.resume(results.into_vec()).map_err(failed)?;
+    advance(env, replay, SHORT, reference)
+}
+
+fn advance<'a>(
+    env: Env<'a>,
+    mut replay: Replay,
+    most: usize,
+    reference: Reference<'a>,
+) -> NifResult<Term<'a>> {
+    let roots = match guarded(|| replay.advance(most)).map_err(failed)? {
+        Pause::Compute(roots) => roots,
+        Pause::Busy => return Ok((atoms::busy(), ReplayRef::make(replay)).encode(env)),
+        pause => return Ok(answer(env, pause, replay)),
+    };
+    let stream = replay.stream().clone();
+    from_worker(
+        env,
+        &stream,
+        reference,
+        move || follow(replay, roots),
+        |env, (pause, replay)| answer(env, pause, replay),
+    )?;
+    Ok(atoms::pending().encode(env))
+}
+
+/// Goes on until there is an answer, on the stream's thread.
+fn follow(mut replay: Replay, mut roots: Vec<Arc<Tensor>>) -> Result<(Pause, Replay)> {
+    loop {
+        {
+            let roots: SmallVec<[&Tensor; 4]> = roots.iter().map(AsRef::as_ref).collect();
+            Tensor::eval_all(&roots)?;
+        }
+        // Nothing may hold on to what is computed while the next round computes in its memory.
+        roots.clear();
+        match replay.advance(usize::MAX)? {
+            Pause::Compute(next) => roots = next,
+            Pause::Busy => {}
+            pause => return Ok((pause, replay)),
+        }
+    }
+}
+
+fn answer(env: Env<'_>, pause: Pause, replay: Replay) -> Term<'_> {
+    let encode = |tensors: Vec<Arc<Tensor>>| {
+        let references = tensors.into_iter().map(TensorRef::of);
+        references.collect::<Vec<_>>().encode(env)
+    };
+    match pause {
+        Pause::Done(tensors) => (atoms::done(), encode(tensors)).encode(env),
+        Pause::Call(call) => {
+            let inputs = encode(call.inputs);
+            (atoms::call(), call.number, inputs, ReplayRef::make(replay)).encode(env)
+        }
+        Pause::Compute(_) | Pause::Busy => (atoms::busy(), ReplayRef::make(replay)).encode(env),
+    }
+}
+
+fn tensors(list: Term<'_>) -> NifResult<SmallVec<[Arc<Tensor>; 8]>> {
+    let references: SmallVec<[ResourceArc<TensorRef>; 8]> = decode_list(list, Term::decode)
+        .map_err(|_| {
+            argument(format!(
+                "expected a list of tensors, got: {}",
+                inspect(list)
+            ))
+        })?;
+    references.iter().map(|tensor| tensor.get()).collect()
+}

@@ -1,0 +1,364 @@
+# Without Nx there is nothing to compile.
+if Code.ensure_loaded?(Nx) do
+  defmodule Emily.CompilerTest do
+    # One test changes the application's configuration.
+    use ExUnit.Case, async: false
+
+    import Nx.Defn
+
+    alias Emily.{Backend, Compiler}
+    alias Emily.Compiler.Cache
+    alias Nx.Defn.Evaluator
+
+    @moduletag :nx
+    @moduletag :native
+
+    defmodule Twice do
+      defstruct []
+    end
+
+    setup do
+      Nx.default_backend(Backend)
+      :ok
+    end
+
+    # Nothing may go to the evaluator unseen.
+    @native [compiler: Compiler, native_fallback: :raise]
+
+    defp compiled(fun, arguments, options \\ []),
+      do: Nx.Defn.jit_apply(fun, arguments, @native ++ options)
+
+    # Every leaf of a container with its template and its bits.
+    defp bits(container) do
+      for leaf <- Nx.Defn.Composite.flatten_list([container]),
+          do: {Nx.to_template(leaf), Nx.to_binary(leaf)}
+    end
+
+    defp assert_same(fun, arguments) do
+      expected = Nx.Defn.jit_apply(fun, arguments, compiler: Evaluator)
+      result = compiled(fun, arguments)
+      assert bits(result) == bits(expected)
+      result
+    end
+
+    defn(softmax(t), do: Nx.exp(t) / Nx.sum(Nx.exp(t)))
+
+    defn counted(x) do
+      {_count, x} =
+        while {i = 0, x}, i < 10 do
+          {i + 1, x * 2 + i}
+        end
+
+      x
+    end
+
+    defn until_large(x) do
+      while x, Nx.sum(x) < 1000 do
+        x * 2
+      end
+    end
+
+    defn nested(x) do
+      {_i, _j, x} =
+        while {i = 0, j = 0, x}, i < 3 do
+          {j, x} =
+            while {j, x}, Nx.sum(x) < 10 * j + 50 and j < 20 do
+              {j + 1, if(Nx.remainder(j, 2) == 0, do: x + 1, else: x * 1.1)}
+            end
+
+          {i + 1, j, x}
+        end
+
+      x
+    end
+
+    defn over(x) do
+      while acc = Nx.tensor(0.0), row <- x do
+        acc + Nx.sum(row)
+      end
+    end
+
+    defn chosen(x) do
+      y = Nx.sin(x)
+      shared = Nx.exp(x)
+
+      z =
+        cond do
+          Nx.sum(x) > 100 -> y * 2 + shared
+          Nx.sum(y) > 2 -> {shared, y} |> elem(0) |> Nx.log()
+          true -> y - x
+        end
+
+      {z, %{shared: if(Nx.any(x > 5), do: shared * shared, else: shared)}}
+    end
+
+    @table Nx.tensor([1.5, 2.5, 3.5], backend: Nx.BinaryBackend)
+    defn with_tensor(x) do
+      {_i, x} =
+        while {i = 0, x}, i < 3 do
+          {i + 1, if(Nx.sum(x) > 20, do: x - @table, else: x + @table * @table)}
+        end
+
+      x
+    end
+
+    defn(gradient(x),
+      do: grad(x, fn x -> x |> Nx.dot(Nx.transpose(x)) |> Nx.tanh() |> Nx.sum() end)
+    )
+
+    defn(random(key), do: Nx.Random.normal(key, 0, 1, shape: {3, 2}))
+
+    defn(vectors(x), do: Nx.sum(x * Nx.iota({3}), axes: [0]))
+
+    defn factors(x) do
+      {q, r} = Nx.LinAlg.qr(x)
+      {values, indices} = Nx.top_k(Nx.abs(r), k: 2)
+      {Nx.dot(q, r), values, indices, Nx.cumulative_sum(x, axis: 1), Nx.fft(x)}
+    end
+
+    defn(reduced(x),
+      do:
+        {Nx.reduce(x, 1, fn a, b -> a * b end),
+         Nx.window_reduce(x, 0, {2}, fn a, b -> Nx.max(a, b) end)}
+    )
+
+    test "functions give what the evaluator gives, bit by bit" do
+      x = Nx.tensor([0.5, 1.0, 2.0])
+
+      for fun <- [&softmax/1, &counted/1, &until_large/1, &nested/1, &over/1, &chosen/1],
+          scale <- [0.1, 1, 100],
+          do: assert_same(fun, [Nx.multiply(x, scale)])
+
+      assert_same(&with_tensor/1, [x])
+      assert_same(&gradient/1, [Nx.divide(Nx.iota({3, 4}, type: :f32), 10)])
+      assert_same(&random/1, [Nx.Random.key(3)])
+      assert_same(&factors/1, [Nx.tensor([[2.0, 1.0], [1.0, 3.0]])])
+      assert_same(&reduced/1, [Nx.tensor([3, 1, 2])])
+    end
+
+    test "vectorized tensors, names and containers come out as they do elsewhere" do
+      x = Nx.tensor([[1, 2, 3], [4, 5, 6]]) |> Nx.vectorize(:rows)
+      assert %{vectorized_axes: [rows: 2]} = assert_same(&vectors/1, [x])
+
+      named = Nx.tensor([[1, 2]], names: [:a, :b])
+      assert %{names: [:b, :a]} = assert_same(&Nx.transpose/1, [named])
+      assert_same(fn x -> %{x: x, both: {x, Nx.add(x, 1), 7}} end, [named])
+      assert_same(fn {x, %{y: y}} -> {y, x, x} end, [{named, %{y: Nx.tensor(2)}}])
+    end
+
+    test "tensors of other backends are taken, and results are Emily's" do
+      x = Nx.tensor([1.0, 2.0], backend: Nx.BinaryBackend)
+      assert %{data: %Backend{device: :cpu}} = compiled(&softmax/1, [x], device: :cpu)
+      assert %{data: %Backend{}} = compiled(fn -> Nx.iota({3}) end, [])
+      assert %{data: %Backend{}} = compiled(fn x -> x end, [x])
+    end
+
+    defn noisy(x) do
+      {_i, x} =
+        while {i = 0, x}, i < 3 do
+          {i + 1, io_call(x + 1, :each)}
+        end
+
+      io_call(x * 2, fn x -> send(self(), {:last, Nx.to_number(x)}) end)
+    end
+
+    test "hooks are called in order, in loops too, and can be replaced" do
+      me = self()
+      hooks = %{each: &send(me, {:each, Nx.to_number(&1)})}
+      assert Nx.to_number(compiled(&noisy/1, [0], hooks: hooks)) == 6
+
+      assert {:messages, [each: 1, each: 2, each: 3, last: 6]} = Process.info(me, :messages)
+
+      assert Nx.to_number(compiled(&noisy/1, [1])) == 8
+      assert_receive {:last, 8}
+    end
+
+    test "only the hooks of the branch that is taken are called" do
+      compiled(&signed/1, [-1])
+      assert {:messages, [:other]} = Process.info(self(), :messages)
+    end
+
+    defn signed(x) do
+      if x > 0,
+        do: io_call(x, fn _ -> send(self(), :positive) end),
+        else: io_call(x, fn _ -> send(self(), :other) end)
+    end
+
+    defn called(x) do
+      y = Nx.runtime_call(Nx.template({2}, :f32), {x, x + 1}, [by: 2], &outside/2)
+      y * 10
+    end
+
+    def outside({x, y}, by: by), do: x |> Nx.multiply(y) |> Nx.multiply(by) |> Nx.as_type(:f32)
+
+    test "functions of Elixir are called with tensors, and may compute" do
+      x = Nx.tensor([1.0, 2.0])
+      assert_same(&called/1, [x])
+    end
+
+    test "a function of Elixir that gives something else is refused" do
+      fun = fn x ->
+        Nx.runtime_call(Nx.template({2}, :f32), x, [], fn _, _ -> Nx.tensor(1) end)
+      end
+
+      assert_raise ArgumentError, ~r/expected the function of Nx.runtime_call to give/, fn ->
+        compiled(fun, [Nx.tensor(1)])
+      end
+
+      assert_raise RuntimeError, "mine", fn ->
+        compiled(fn x -> Nx.runtime_call(x, x, [], fn _, _ -> raise "mine" end) end, [
+          Nx.tensor(1)
+        ])
+      end
+
+      assert {:messages, []} = Process.info(self(), :messages)
+    end
+
+    test "a block without a native operation runs its default, in branches too" do
+      twice = fn x -> Nx.block(%Twice{}, [x], x, fn _block, x -> Nx.add(Nx.sin(x), x) end) end
+      assert_same(twice, [Nx.tensor([1.0, 2.0])])
+      assert_same(&in_branch/1, [Nx.tensor([1.0, 2.0])])
+      assert_same(&in_branch/1, [Nx.tensor([-1.0, 2.0])])
+    end
+
+    defn in_branch(x) do
+      if Nx.all(x > 0), do: twice(x * 3), else: twice(x) * x
+    end
+
+    deftransform twice(x) do
+      Nx.block(%Twice{}, [x], x, fn _block, x ->
+        Nx.select(Nx.greater(x, 0), Nx.add(Nx.sin(x), x), x)
+      end)
+    end
+
+    test "what is compiled is kept, by types, shapes and options" do
+      Cache.clear()
+      me = self()
+
+      fun = fn x ->
+        send(me, :traced)
+        Nx.add(x, 1)
+      end
+
+      for x <- [1, 2, Nx.tensor(3)], do: compiled(fun, [x])
+      assert {:messages, [:traced]} = Process.info(me, :messages)
+      compiled(fun, [1.0])
+      compiled(fun, [Nx.tensor([1])])
+      compiled(fun, [1], hooks: %{none: & &1})
+      assert {:messages, [:traced, :traced, :traced, :traced]} = Process.info(me, :messages)
+      Task.await(Task.async(fn -> compiled(fun, [5]) end))
+      assert {:messages, [_, _, _, _]} = Process.info(me, :messages)
+    end
+
+    test "old functions make room" do
+      Cache.clear()
+      for at <- 1..600, do: Cache.fetch({:test, at}, fn -> at end)
+      :sys.get_state(Cache)
+      assert :ets.info(Cache, :size) <= 512
+      assert Cache.fetch({:test, 600}, fn -> :made end) == 600
+      assert Cache.fetch({:test, 1}, fn -> :made end) == :made
+      Cache.clear()
+    end
+
+    test "Nx.Defn.compile takes its arguments, and refuses others" do
+      fun = Nx.Defn.compile(&softmax/1, [Nx.template({3}, :f32)], @native)
+      assert bits(fun.(Nx.tensor([1.0, 2.0, 3.0]))) == bits(softmax(Nx.tensor([1.0, 2.0, 3.0])))
+      assert_raise ArgumentError, fn -> fun.(Nx.tensor([1.0])) end
+    end
+
+    test "a stream of the caller's computes" do
+      stream = Emily.Stream.new(:cpu)
+      x = Nx.tensor([1.0, 2.0])
+      assert bits(compiled(&softmax/1, [x], stream: stream)) == bits(softmax(x))
+
+      with_own = Emily.Stream.with_stream(stream, fn -> compiled(&softmax/1, [x]) end)
+      assert bits(with_own) == bits(softmax(x))
+    end
+
+    test "errors of values are raised by whoever reads, and errors of shapes at once" do
+      singular = compiled(&Nx.LinAlg.cholesky/1, [Nx.tensor([[1.0, 2.0], [2.0, 1.0]])])
+      assert_raise Emily.Error, fn -> Nx.to_binary(singular) end
+
+      assert_raise ArgumentError, fn ->
+        compiled(&Nx.add/2, [Nx.tensor([1, 2]), Nx.tensor([1, 2, 3])])
+      end
+    end
+
+    defn cannot(x) do
+      Nx.reduce(x, 0, fn a, b ->
+        {_i, a} =
+          while {i = 0, a}, i < 2 do
+            {i + 1, a + 1}
+          end
+
+        a + b
+      end)
+    end
+
+    test "what no program can say goes to the evaluator with an event, or is refused" do
+      :telemetry.attach(
+        "compiler-test",
+        [:emily, :compiler, :fallback],
+        &__MODULE__.note/4,
+        self()
+      )
+
+      x = Nx.tensor([1, 2, 3])
+
+      assert_raise Emily.Error,
+                   ~r/no program can say reduce, because of its function: elem/,
+                   fn ->
+                     compiled(&cannot/1, [x])
+                   end
+
+      ExUnit.CaptureLog.capture_log(fn ->
+        assert Nx.to_number(Nx.Defn.jit_apply(&cannot/1, [x], compiler: Compiler)) == 12
+      end)
+
+      assert_receive {:event, %{construct: :reduce, reason: "of its function: elem"}}
+    after
+      :telemetry.detach("compiler-test")
+    end
+
+    def note(_event, _measurements, metadata, pid), do: send(pid, {:event, metadata})
+
+    test "native: false, or the configuration, has the evaluator call the backend" do
+      x = Nx.tensor([1.0, 2.0])
+      result = Nx.Defn.jit_apply(&softmax/1, [x], compiler: Compiler, native: false)
+      assert bits(result) == bits(softmax(x))
+
+      Application.put_env(:emily, :native, false)
+      Cache.clear()
+      fun = Nx.Defn.compile(&cannot/1, [Nx.template({3}, :s32)], compiler: Compiler)
+      assert is_function(fun, 1)
+    after
+      Application.delete_env(:emily, :native)
+      Cache.clear()
+    end
+
+    test "partitions, backends and options" do
+      assert [one, other] = Compiler.__partitions_options__(max_concurrency: 2, device: :cpu)
+      assert one[:stream].device == :cpu and one[:stream] != other[:stream]
+      assert Compiler.__partitions_options__([]) == [[]]
+      assert Nx.Defn.to_backend(compiler: Compiler, device: :cpu) == {Backend, device: :cpu}
+
+      for {options, text} <- [
+            {[device: :tpu], "expected :device to be :cpu or :gpu, got: :tpu"},
+            {[native: 1], "expected :native to be true or false, got: 1"},
+            {[max_concurrency: 0], "expected :max_concurrency to be a positive integer, got: 0"},
+            {[native_fallback: :no], "expected :native_fallback to be :eval or :raise, got: :no"},
+            {[stream: :cpu], "expected :stream to be an Emily.Stream, got: :cpu"},
+            {[fused: true],
+             "expected the options of Emily.Compiler to be :device, :stream, :hooks, :native, " <>
+               ":native_fallback, :max_concurrency, of which :fused is none, got: true"}
+          ] do
+        error =
+          assert_raise ArgumentError, fn ->
+            Nx.Defn.jit_apply(&Nx.sin/1, [1], [compiler: Compiler] ++ options)
+          end
+
+        assert error.message == text
+      end
+    end
+  end
+end
