@@ -88,8 +88,8 @@ fn with_attributes(name: &str) -> Vec<Op> {
 /// The program of a function of two numbers.
 fn difference() -> serde_json::Value {
     let scalar = json!({"type": "f32", "shape": []});
-    let subtract = json!({"op": "subtract", "out": scalar, "inputs": [0, 1]});
-    json!({"inputs": [scalar, scalar], "instructions": [subtract], "output": 2})
+    let subtract = json!({"op": "subtract", "outs": [scalar], "inputs": [0, 1]});
+    json!({"inputs": [scalar, scalar], "instructions": [subtract], "outputs": [2]})
 }
 
 /// A first input of any type with a second and third one of another, in shapes that may not fit it.
