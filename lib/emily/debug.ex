@@ -8,7 +8,7 @@ defmodule Emily.Debug do
       # config/dev.exs
       config :emily, debug_bounds_check: true, debug_detect_nan_inf: true
 
-  After a change, compile Emily again:
+  After a change, Mix compiles Emily again. Where it does not, tell it to:
 
       $ mix deps.compile emily --force
 

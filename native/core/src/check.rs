@@ -251,7 +251,10 @@ impl Drop for Node {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Weak;
+    use std::{
+        sync::{Barrier, Weak},
+        thread,
+    };
 
     use super::*;
     use crate::{Device, Stream, TensorType, Type, eval::Tensor, install_error_handler};
@@ -356,6 +359,26 @@ mod tests {
             text(read(&stream, &bad)),
             "expected better (looking closer failed: no memory)"
         );
+    }
+
+    #[test]
+    fn all_who_wait_for_a_failure_get_its_explanation() {
+        install_error_handler();
+        let streams: Vec<_> = (0..4).map(|_| Stream::new(Device::Cpu).unwrap()).collect();
+        for _ in 0..50 {
+            let (bad, _) = explained(&streams[0], false, Ok("expected 1, got: 2".to_owned()));
+            let together = Barrier::new(streams.len());
+            thread::scope(|scope| {
+                for stream in &streams {
+                    let (bad, together) = (&bad, &together);
+                    scope.spawn(move || {
+                        let late = made_from(&[bad]);
+                        together.wait();
+                        assert_eq!(text(read(stream, &late)), "expected 1, got: 2");
+                    });
+                }
+            });
+        }
     }
 
     #[test]
