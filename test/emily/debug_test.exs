@@ -216,6 +216,23 @@ if Code.ensure_loaded?(Nx) do
       assert reason(product.(tensor([-1.0, 1.0]))) =~ "dot to be given finite numbers"
     end
 
+    test "functions that Emily compiles are looked at" do
+      options = [compiler: Emily.Compiler, native_fallback: :raise]
+
+      loss = Nx.Defn.jit(fn x -> x |> Nx.log() |> Nx.dot(x) |> Nx.multiply(2) end, options)
+      assert loss.(tensor([1.0, 1.0])) |> Nx.to_number() == 0.0
+      late = loss.(tensor([1.0, -1.0]))
+      assert reason(late) =~ "expected dot to be given finite numbers, got: 1 NaN of 2 elements"
+
+      parts = Nx.Defn.jit(fn x, i -> x |> Nx.take(Nx.add(i, 1)) |> Nx.gather(i) end, options)
+      rows = tensor([[1], [0]])
+      assert Nx.to_flat_list(parts.(tensor([5, 6, 7]), rows)) == [6, 7]
+
+      assert reason(parts.(tensor([5, 6]), rows)) =~
+               "expected an index of take to be from 0 and below 2 along axis 0 of s32[2], " <>
+                 "got: 2 at [0][0] in the indices, s32[2][1]"
+    end
+
     test "the line that asked for the operation is named" do
       late = [-1.0, 1.0] |> tensor() |> Nx.log() |> EmilyDebugTest.Model.loss()
       error = assert_raise Emily.Error, fn -> Nx.to_binary(late) end

@@ -1,7 +1,10 @@
 //! Results that are not finite, and where that comes from.
 
+use std::sync::Arc;
+
 use emily_core::{
-    Assertion, Direction, Instruction, Op, Program, QrMode, Stream, Tensor, TensorType, Type,
+    Assertion, Direction, Executable, Instruction, Op, Pause, Program, QrMode, Replay, Stream,
+    Tensor, TensorType, Type,
 };
 
 use crate::{dot, run, stream, ty, zeros};
@@ -205,7 +208,12 @@ fn programs_carry_what_must_hold() {
         outs: vec![scalar.clone()],
         inputs,
     });
-    let program = Program::new(vec![scalar.clone(), scalar.clone()], steps.to_vec(), vec![3]).unwrap();
+    let program = Program::new(
+        vec![scalar.clone(), scalar.clone()],
+        steps.to_vec(),
+        vec![3],
+    )
+    .unwrap();
     let json = serde_json::to_string(&program).unwrap();
     assert!(
         json.contains(r#"{"checked":{"op":"divide","of":["finite"]}}"#),
@@ -229,6 +237,55 @@ fn programs_carry_what_must_hold() {
         text.starts_with("reduce failed: expected divide of finite numbers"),
         "{text}"
     );
+}
+
+#[test]
+fn programs_from_files_are_checked_as_calls_are() {
+    let stream = stream();
+    let file = r#"{
+        "inputs": [{"type": "f32", "shape": [2, 2]}, {"type": "s32", "shape": [1]}],
+        "instructions": [
+            {"op": "bitwise_not", "outs": [{"type": "s32", "shape": [1]}], "inputs": [1]},
+            {"op": {"checked": {"op": {"take": {"axis": 0}}, "of": ["bounds"]}},
+             "outs": [{"type": "f32", "shape": [1, 2]}], "inputs": [0, 2]},
+            {"op": {"checked": {
+                "op": {"dot": {"contract_a": [1], "batch_a": [], "contract_b": [0], "batch_b": []}},
+                "of": ["finite"], "at": "lib/model.ex:7"}},
+             "outs": [{"type": "f32", "shape": [1, 2]}], "inputs": [3, 0]}
+        ],
+        "outputs": [4]
+    }"#;
+    let program: Program = serde_json::from_str(file).unwrap();
+    let written = serde_json::to_string(&program).unwrap();
+    assert_eq!(serde_json::from_str::<Program>(&written).unwrap(), program);
+    let program = Arc::new(Executable::from(program));
+    let run = |x: [f32; 4], index: i32| {
+        let x = floats(&stream, &[2, 2], &x);
+        let index = Tensor::from_bytes(&stream, &ty(Type::S32, &[1]), &(!index).to_ne_bytes());
+        let inputs = [x, index.unwrap()].map(Arc::new);
+        let mut replay = Replay::new(&program, &stream, inputs).unwrap();
+        let Pause::Done(results) = replay.advance(usize::MAX).unwrap() else {
+            panic!("expected a program that waits for nothing");
+        };
+        let result = results[0].readable();
+        result
+            .map(|tensor| tensor.bytes().unwrap().to_vec())
+            .map_err(|error| error.to_string())
+    };
+    let bytes: Vec<u8> = [7.0_f32, 10.0]
+        .iter()
+        .flat_map(|x| x.to_ne_bytes())
+        .collect();
+    assert_eq!(run([1.0, 2.0, 3.0, 4.0], 0), Ok(bytes));
+    let error = run([1.0, 2.0, 3.0, 4.0], 2).unwrap_err();
+    let expected = "take failed: expected an index of take to be from 0 and below 2 along axis 0 of \
+                    f32[2][2], got: 2 at [0] in the indices, s32[1]\n";
+    assert!(error.starts_with(expected), "{error}");
+    let error = run([1.0, 2.0, f32::MAX, f32::MAX], 1).unwrap_err();
+    let expected = "dot failed: expected dot of finite numbers to give finite numbers, got: \
+                    2 Infinity of 2 elements, the first one at [0][0] in the output, f32[1][2]\n";
+    assert!(error.starts_with(expected), "{error}");
+    assert!(error.contains(", at: lib/model.ex:7\n"), "{error}");
 }
 
 #[test]
