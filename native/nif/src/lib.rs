@@ -15,6 +15,7 @@ mod raise;
 mod reply;
 mod stream;
 mod tensor;
+mod timeslice;
 
 use rustler::{Env, Term};
 

@@ -17,6 +17,7 @@ use crate::{
     raise::{argument, failed},
     reply::from_worker,
     stream::StreamRef,
+    timeslice::Timeslice,
 };
 
 mod atoms {
@@ -25,12 +26,14 @@ mod atoms {
 
 /// A tensor with a copy of `binary`, on a scheduler: for copies that take well under 1 ms.
 #[rustler::nif]
-fn from_binary(
+fn from_binary<'a>(
+    env: Env<'a>,
     stream: Given<StreamRef>,
-    binary: Binary<'_>,
-    shape: Term<'_>,
-    ty: Term<'_>,
+    binary: Binary<'a>,
+    shape: Term<'a>,
+    ty: Term<'a>,
 ) -> NifResult<ResourceArc<TensorRef>> {
+    let _turn = Timeslice::begin(env);
     copy_in(&stream, binary, shape, ty)
 }
 
@@ -68,6 +71,7 @@ fn apply<'a>(
     out: Term<'a>,
     inputs: Term<'a>,
 ) -> NifResult<Term<'a>> {
+    let _turn = Timeslice::begin(env);
     let op = decode_op(env, op)?;
     let outs = decode_outs(out)?;
     let inputs: SmallVec<[Term<'a>; 4]> = decode_list(inputs, reference_only).map_err(|_| {
@@ -172,6 +176,7 @@ fn read<'a>(
     tensor: Given<TensorRef>,
     reference: Reference<'a>,
 ) -> NifResult<Term<'a>> {
+    let _turn = Timeslice::begin(env);
     let tensor = tensor.get()?;
     if tensor.bytes().is_some() {
         return Ok((atoms::ok(), in_place(env, tensor)).encode(env));
