@@ -41,9 +41,10 @@ defmodule Emily.Debug do
   ## Where
 
   Operations are lazy, so a fault shows when a tensor is computed: whoever reads it, or anything that was made
-  from it, gets the error. Its attributes end with the line that asked for the operation, `at:`, the nearest
-  one that is not Emily's or Nx's own. The VM shows the upper 8 calls of a stack, which is not enough within
-  `Nx.Defn.Evaluator`; `:erlang.system_flag(:backtrace_depth, 64)` shows more.
+  from it, gets the error. Its attributes end with the line that asked for the operation, `at:`, the nearest one
+  that is not Emily's or Nx's own; of a function that `Emily.Compiler` keeps, the line of its first call. The VM
+  shows the upper 8 calls of a stack, which is not enough for what a `defn` asks for;
+  `:erlang.system_flag(:backtrace_depth, 64)` shows more.
 
   ## What it costs
 
