@@ -18,7 +18,7 @@ pub struct Suite {
     pub run: fn() -> Result<Outcome>,
 }
 
-const ALL: [Suite; 9] = [
+const ALL: [Suite; 10] = [
     Suite {
         name: "rustfmt",
         about: "Rust is formatted",
@@ -64,9 +64,17 @@ const ALL: [Suite; 9] = [
         about: "release, fetch, verify, install, compute",
         run: demo_runs,
     },
+    Suite {
+        name: "soak",
+        about: "ten thousand rounds of everything, and what is left of it",
+        run: soak,
+    },
 ];
 
-/// The suites of these names, or all of them.
+/// What runs only where it is named: it takes most of half an hour.
+const ON_DEMAND: [&str; 1] = ["soak"];
+
+/// The suites of these names, or all of them but those that must be named.
 pub fn chosen(names: &[String]) -> Result<Vec<Suite>> {
     for name in names {
         if !ALL.iter().any(|suite| suite.name == name) {
@@ -77,7 +85,13 @@ pub fn chosen(names: &[String]) -> Result<Vec<Suite>> {
             );
         }
     }
-    let wanted = |suite: &Suite| names.is_empty() || names.iter().any(|name| name == suite.name);
+    let wanted = |suite: &Suite| {
+        if names.is_empty() {
+            !ON_DEMAND.contains(&suite.name)
+        } else {
+            names.iter().any(|name| name == suite.name)
+        }
+    };
     Ok(ALL.into_iter().filter(wanted).collect())
 }
 
@@ -95,6 +109,18 @@ fn mix_bare(arguments: &[&str]) -> Command {
         .env(settings::BARE, "1")
         .env("MIX_ENV", "test")
         .env("MIX_BUILD_PATH", workspace::root().join("_build/bare"));
+    mix
+}
+
+/// Mix with the dependencies in a folder, in a build folder of its own.
+fn mix_nx(dependencies: &Path, arguments: &[&str]) -> Command {
+    let mut mix = Command::new("mix");
+    mix.current_dir(workspace::root())
+        .args(arguments)
+        .env_remove(settings::BARE)
+        .env(settings::DEPS_PATH, dependencies)
+        .env("MIX_ENV", "test")
+        .env("MIX_BUILD_PATH", workspace::root().join("_build/nx"));
     mix
 }
 
@@ -174,15 +200,18 @@ fn nx() -> Result<Outcome> {
         return Ok(Outcome::skipped("no test is tagged :nx"));
     }
     // Only these files, since the others' tests would count as left out.
-    let mut mix = Command::new("mix");
-    mix.current_dir(workspace::root())
-        .args(["test", "--only", "nx"])
-        .args(files)
-        .env_remove(settings::BARE)
-        .env(settings::DEPS_PATH, path)
-        .env("MIX_ENV", "test")
-        .env("MIX_BUILD_PATH", workspace::root().join("_build/nx"));
+    let mut mix = mix_nx(&path, &["test", "--only", "nx"]);
+    mix.args(files);
     ex_unit(mix)
+}
+
+/// With what of it needs Nx, where there is Nx.
+fn soak() -> Result<Outcome> {
+    let arguments = ["test", "--only", "soak", "test/soak"];
+    ex_unit(match settings::deps_path() {
+        Some(path) => mix_nx(&path, &arguments),
+        None => mix_bare(&arguments),
+    })
 }
 
 /// The files in `folder` with a test that is tagged `:nx`.
@@ -219,17 +248,18 @@ mod tests {
 
     #[test]
     fn suites_are_chosen_by_name() {
-        assert_eq!(chosen(&[]).unwrap().len(), ALL.len());
+        assert_eq!(chosen(&[]).unwrap().len(), ALL.len() - ON_DEMAND.len());
         let names: Vec<_> = chosen(&["nx".into(), "tidy".into()])
             .unwrap()
             .iter()
             .map(|suite| suite.name)
             .collect();
         assert_eq!(names, ["tidy", "nx"]);
+        assert_eq!(chosen(&["soak".into()]).unwrap().len(), 1);
         assert_eq!(
             chosen(&["all".into()]).map(|_| ()).unwrap_err().to_string(),
             "expected a suite to be one of rustfmt, mix-format, tidy, clippy, mix-compile, cargo, bare, \
-             nx, demo, got: all"
+             nx, demo, soak, got: all"
         );
     }
 
