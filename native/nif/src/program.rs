@@ -17,6 +17,7 @@ use crate::{
     raise::{argument, failed},
     reply::from_worker,
     stream::StreamRef,
+    timeslice::Timeslice,
 };
 
 mod atoms {
@@ -73,6 +74,7 @@ fn program_run<'a>(
     inputs: Term<'a>,
     reference: Reference<'a>,
 ) -> NifResult<Term<'a>> {
+    let _turn = Timeslice::begin(env);
     let inputs = tensors(inputs)?;
     let replay = Replay::new(&program.0, &stream.0, inputs).map_err(failed)?;
     advance(env, replay, SHORT, reference)
@@ -96,6 +98,7 @@ fn program_resume<'a>(
     results: Term<'a>,
     reference: Reference<'a>,
 ) -> NifResult<Term<'a>> {
+    let _turn = Timeslice::begin(env);
     let results = tensors(results)?;
     let mut replay = replay.take()?;
     replay.resume(results.into_vec()).map_err(failed)?;
