@@ -21,16 +21,18 @@ if Code.ensure_loaded?(Nx) do
       {loss, {w1 - rate * dw1, b1 - rate * db1, w2 - rate * dw2, b2 - rate * db2}}
     end
 
-    for {tag, rounds} <- [nx: 60, soak: 10_000] do
+    for {tag, rounds} <- [nx: 60, soak: 10_000],
+        compiler <- [Nx.Defn.Evaluator, Emily.Compiler] do
       @tag tag
-      test "steps of training, #{rounds} times" do
+      test "steps of training with #{inspect(compiler)}, #{rounds} times" do
+        step = Nx.Defn.jit(&step/3, compiler: unquote(compiler))
         x = Nx.iota({32, 4}, backend: Emily.Backend) |> Nx.divide(128)
         y = x |> Nx.sum(axes: [1], keep_axes: true) |> Nx.sin()
 
         first = Nx.to_number(loss(parameters(), x, y))
 
         Baseline.returns(unquote(rounds), fn _round ->
-          {loss, stepped} = step(Process.get(:parameters, parameters()), x, y)
+          {loss, stepped} = step.(Process.get(:parameters, parameters()), x, y)
           Process.put(:parameters, stepped)
           assert Nx.to_number(loss) <= first
         end)
