@@ -25,6 +25,8 @@ defmodule Emily.Compiler do
       `Emily.Error`; `:eval` when absent
     * `:max_concurrency` - how many partitions an `Nx.Serving` has, each with a stream of its own
 
+  Other options are left alone: libraries such as Axon pass their own ones on.
+
   ## What no program can say
 
     * `Nx.reduce/4` and `Nx.window_reduce/5` with a function that has a `while`, or makes a tensor that
@@ -124,6 +126,8 @@ defmodule Emily.Compiler do
   defp device(options), do: Map.get_lazy(options, :device, &Stream.device/0)
 
   defp validate!(options) do
+    options = Keyword.take(options, @options)
+
     for {key, value} <- options, not valid?(key, value) do
       raise ArgumentError, "expected #{expected(key)}, got: #{inspect(value)}"
     end
@@ -137,7 +141,6 @@ defmodule Emily.Compiler do
   defp valid?(:native, native), do: is_boolean(native)
   defp valid?(:native_fallback, policy), do: policy in [:eval, :raise]
   defp valid?(:max_concurrency, count), do: is_integer(count) and count > 0
-  defp valid?(_unknown, _value), do: false
 
   defp expected(:device), do: ":device to be :cpu or :gpu"
   defp expected(:stream), do: ":stream to be an Emily.Stream"
@@ -145,9 +148,4 @@ defmodule Emily.Compiler do
   defp expected(:native), do: ":native to be true or false"
   defp expected(:native_fallback), do: ":native_fallback to be :eval or :raise"
   defp expected(:max_concurrency), do: ":max_concurrency to be a positive integer"
-
-  defp expected(unknown) do
-    known = Enum.map_join(@options, ", ", &inspect/1)
-    "the options of Emily.Compiler to be #{known}, of which #{inspect(unknown)} is none"
-  end
 end
