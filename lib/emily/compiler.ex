@@ -11,6 +11,9 @@ defmodule Emily.Compiler do
   ask for. Results are lazy, as those of the backend are. Tensors that the function holds
   are sent once, when it is compiled.
 
+  Arguments that are marked with `Nx.donatable/1` are deallocated by the call, which may compute in their
+  memory.
+
   What is compiled is kept by function, types, shapes and options, for all processes.
 
   ## Options

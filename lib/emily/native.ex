@@ -91,9 +91,14 @@ defmodule Emily.Native do
   @spec program_new(program()) :: reference()
   def program_new(_program), do: not_loaded()
 
-  @doc "An answer; or `:pending`, and `{reference, {:ok, answer} | {:error, exception}}` follows."
-  @spec program_run(reference(), reference(), [Emily.t()], reference()) :: answer() | :pending
-  def program_run(_program, _stream, _inputs, _reference), do: not_loaded()
+  @doc """
+  An answer; or `:pending`, and `{reference, {:ok, answer} | {:error, exception}}` follows.
+
+  Tensors that are `donated` are deallocated, and may be computed in.
+  """
+  @spec program_run(reference(), reference(), [Emily.t()], [Emily.t()], reference()) ::
+          answer() | :pending
+  def program_run(_program, _stream, _inputs, _donated, _reference), do: not_loaded()
 
   @doc "As `program_run/4`, on a dirty scheduler."
   @spec program_go_on(reference(), reference()) :: answer() | :pending

@@ -266,6 +266,40 @@ if Code.ensure_loaded?(Nx) do
       assert_raise ArgumentError, fn -> fun.(Nx.tensor([1.0])) end
     end
 
+    test "donated arguments are given up, others stay" do
+      [kept, given] = for _ <- 1..2, do: Nx.iota({1000}, type: :f32)
+      sum = compiled(&Nx.add/2, [kept, Nx.donatable(given)])
+      assert Emily.Native.presence(given.data.ref) == :deallocated
+      assert Emily.Native.presence(kept.data.ref) == :live
+      assert bits(sum) == bits(Nx.multiply(kept, 2))
+
+      # What comes out as it came in is the caller's again, and what was read before stays.
+      given = Nx.donatable(Nx.add(kept, 1))
+      before = Nx.to_binary(given)
+      [same, more] = Tuple.to_list(compiled(fn x -> {x, Nx.add(x, 1)} end, [given]))
+      refute Nx.donatable?(same)
+      assert Nx.to_binary(more) != before
+      assert Nx.to_binary(same) == before
+
+      refused = Nx.donatable(Nx.iota({2}))
+      assert_raise ArgumentError, fn -> compiled(&Nx.add/2, [refused, Nx.iota({3})]) end
+      assert Emily.Native.presence(refused.data.ref) == :live
+    end
+
+    test "the memory of donated arguments is computed in" do
+      [more, less] =
+        for mark <- [&Function.identity/1, &Nx.donatable/1] do
+          x = Backend.eval(Nx.iota({1024, 1024}, type: :f32))
+          fun = Nx.Defn.compile(&Nx.add(&1, 1), [mark.(Nx.template({1024, 1024}, :f32))], @native)
+          Emily.Memory.reset_peak()
+          before = Emily.Memory.stats().active
+          Backend.eval(fun.(mark.(x)))
+          Emily.Memory.stats().peak - before
+        end
+
+      assert less < more / 2
+    end
+
     test "a stream of the caller's computes" do
       stream = Emily.Stream.new(:cpu)
       x = Nx.tensor([1.0, 2.0])

@@ -33,7 +33,7 @@ defmodule Emily.Compiler.Function do
          program: Native.program_new(lowered.program),
          inputs: Enum.map(lowered.inputs, &held(&1, device)),
          calls: List.to_tuple(lowered.calls),
-         output: Composite.traverse(expression, &Nx.to_template/1),
+         output: Composite.traverse(expression, &%{Nx.to_template(&1) | donatable?: false}),
          device: device
        }}
     end
@@ -47,19 +47,26 @@ defmodule Emily.Compiler.Function do
   @spec call(t(), [(-> T.t())], reference() | nil) :: Nx.Container.t()
   def call(%__MODULE__{} = function, parameters, stream) do
     parameters = List.to_tuple(parameters)
-
-    inputs =
-      for input <- function.inputs do
-        case input do
-          {:constant, ref} -> ref
-          {:parameter, position} -> given(elem(parameters, position).(), function.device)
-        end
-      end
-
+    {inputs, donated} = inputs(function.inputs, parameters, function.device)
     stream = stream || Stream.reference(function.device)
     reference = make_ref()
-    answer = Native.program_run(function.program, stream, inputs, reference)
+    answer = Native.program_run(function.program, stream, inputs, donated, reference)
     filled(function.output, follow(answer, reference, function), function)
+  end
+
+  # What the program takes, and what of that nobody needs afterwards.
+  defp inputs([], _parameters, _device), do: {[], []}
+
+  defp inputs([{:constant, ref} | inputs], parameters, device) do
+    {refs, donated} = inputs(inputs, parameters, device)
+    {[ref | refs], donated}
+  end
+
+  defp inputs([{:parameter, position} | inputs], parameters, device) do
+    tensor = elem(parameters, position).()
+    ref = given(tensor, device)
+    {refs, donated} = inputs(inputs, parameters, device)
+    {[ref | refs], if(tensor.donatable?, do: [ref | donated], else: donated)}
   end
 
   defp given(%T{data: %Nx.Defn.Expr{}} = tensor, _device) do

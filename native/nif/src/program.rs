@@ -11,7 +11,7 @@ use rustler::{Encoder, Env, NifResult, Reference, Resource, ResourceArc, Term};
 use smallvec::SmallVec;
 
 use crate::{
-    handle::TensorRef,
+    handle::{Given, TensorRef},
     inspect::inspect,
     list::{check, decode_list},
     raise::{argument, failed},
@@ -64,19 +64,25 @@ fn program_new(program: Term<'_>) -> NifResult<ResourceArc<ExecutableRef>> {
     Ok(ResourceArc::new(ExecutableRef(Arc::new(decoded.into()))))
 }
 
+/// Of the inputs, those that are `donated` are given up: MLX may compute in their memory.
+///
 /// An answer, `{:busy, replay}` where it takes longer than a scheduler may be held, or `:pending` and a
 /// message `{reference, {:ok, answer}}`.
 #[rustler::nif]
 fn program_run<'a>(
     env: Env<'a>,
     program: ResourceArc<ExecutableRef>,
-    stream: ResourceArc<StreamRef>,
+    stream: Given<StreamRef>,
     inputs: Term<'a>,
+    donated: Term<'a>,
     reference: Reference<'a>,
 ) -> NifResult<Term<'a>> {
     let _turn = Timeslice::begin(env);
     let inputs = tensors(inputs)?;
+    let donated = references(donated)?;
     let replay = Replay::new(&program.0, &stream.0, inputs).map_err(failed)?;
+    // Not before all is known to fit: a call that is refused takes nothing.
+    donated.iter().for_each(|tensor| drop(tensor.take()));
     advance(env, replay, SHORT, reference)
 }
 
@@ -160,12 +166,10 @@ fn answer(env: Env<'_>, pause: Pause, replay: Replay) -> Term<'_> {
 }
 
 fn tensors(list: Term<'_>) -> NifResult<SmallVec<[Arc<Tensor>; 8]>> {
-    let references: SmallVec<[ResourceArc<TensorRef>; 8]> = decode_list(list, Term::decode)
-        .map_err(|_| {
-            argument(format!(
-                "expected a list of tensors, got: {}",
-                inspect(list)
-            ))
-        })?;
-    references.iter().map(|tensor| tensor.get()).collect()
+    let tensors = references(list)?;
+    tensors.iter().map(|tensor| tensor.get()).collect()
+}
+
+fn references(list: Term<'_>) -> NifResult<SmallVec<[Given<TensorRef>; 8]>> {
+    decode_list(list, Term::decode)
 }
