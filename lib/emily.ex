@@ -28,6 +28,9 @@ defmodule Emily do
   # A larger copy takes longer than a scheduler should be held.
   @large_bytes 1_048_576
 
+  # A part of this size is not copied.
+  @head_bytes 128
+
   @typedoc "A tensor: a reference to memory or to a computation of MLX's."
   @opaque t :: reference()
 
@@ -40,11 +43,16 @@ defmodule Emily do
   @type shape :: [non_neg_integer()]
 
   @doc """
-  Makes a tensor from a copy of `binary`.
+  Makes a tensor of the elements in `binary`.
 
   The elements are in row-major order and in the host's byte order, as in `Nx.from_binary/2`. Those of
   2 and 4 bits lie beside each other, the first one in the highest bits of the first byte, as in an
   Elixir bitstring; what they leave of the last byte is ignored.
+
+  Where there is no GPU, a binary of 32 KiB or more is not copied: the tensor, and what is made of it without
+  a copy of its own, read it in place, however large it is, and keep it. A part of a larger binary keeps
+  all of that, as it does everywhere on the BEAM; `:binary.copy/1` makes a binary of the part alone. What
+  does not begin at a multiple of 8 bytes in memory, or has elements that MLX does not have, is copied.
 
   Raises `ArgumentError` if the size of `binary` is not what `shape` and `dtype` ask for.
 
@@ -67,10 +75,19 @@ defmodule Emily do
     do: from_binary(binary, shape, dtype, Stream.reference())
 
   @doc false
+  def from_binary(binary, shape, dtype, stream)
+      when is_binary(binary) and byte_size(binary) <= @large_bytes,
+      do: Native.from_binary(stream, binary, shape, dtype)
+
   def from_binary(binary, shape, dtype, stream) when is_binary(binary) do
-    if byte_size(binary) > @large_bytes,
-      do: Native.from_large_binary(stream, binary, shape, dtype),
-      else: Native.from_binary(stream, binary, shape, dtype)
+    head = binary_part(binary, 0, @head_bytes)
+
+    tensor =
+      with :copy <- Native.adopt_binary(stream, binary, head, shape, dtype),
+           do: Native.copy_binary(stream, binary, shape, dtype)
+
+    Pressure.relieve()
+    tensor
   end
 
   def from_binary(other, _shape, _dtype, _stream) do

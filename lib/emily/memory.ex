@@ -1,25 +1,31 @@
 defmodule Emily.Memory do
   @moduledoc """
-  The memory that MLX holds, in bytes.
+  The memory that tensors hold, in bytes.
 
   A tensor's memory is free once no process holds the tensor: when the garbage collector of the last
   process that did has run, not before. MLX keeps freed memory for the next tensors.
+
+  Tensors of large binaries read these in place where there is no GPU, so their memory is the BEAM's: it is
+  in `:erlang.memory(:binary)`, and here under `:adopted`.
   """
 
   alias Emily.Native
 
   @typedoc """
-  `:active` bytes are in tensors and in what is being computed, `:peak` is the most that was active at
-  a time, and `:cache` bytes are kept for the next tensors.
+  `:active` bytes are MLX's own, in tensors and in what is being computed, `:peak` is the most that was
+  active at a time, and `:cache` bytes are kept for the next tensors. `:adopted` bytes are of binaries that
+  tensors, lazy ones and views among them, read in place and so keep; a binary counts once for each tensor
+  that was made of it, and only with the part that was used.
   """
   @type stats :: %{
           active: non_neg_integer(),
           peak: non_neg_integer(),
-          cache: non_neg_integer()
+          cache: non_neg_integer(),
+          adopted: non_neg_integer()
         }
 
   @doc """
-  Returns what MLX holds now, in this VM and on all devices together.
+  Returns what tensors hold now, in this VM and on all devices together.
 
       iex> stats = Emily.Memory.stats()
       iex> stats.active <= stats.peak

@@ -43,13 +43,23 @@ defmodule Emily.Native do
   @spec stream_new(:cpu | :gpu) :: reference()
   def stream_new(_device), do: not_loaded()
 
-  @doc "A tensor with a copy of a binary that is small enough to copy on a scheduler."
+  @doc "A tensor of a binary that is small enough to copy on a scheduler."
   @spec from_binary(reference(), binary(), Emily.shape(), Emily.dtype()) :: Emily.t()
   def from_binary(_stream, _binary, _shape, _dtype), do: not_loaded()
 
   @doc "A tensor with a copy of a large binary, made on a dirty scheduler."
-  @spec from_large_binary(reference(), binary(), Emily.shape(), Emily.dtype()) :: Emily.t()
-  def from_large_binary(_stream, _binary, _shape, _dtype), do: not_loaded()
+  @spec copy_binary(reference(), binary(), Emily.shape(), Emily.dtype()) :: Emily.t()
+  def copy_binary(_stream, _binary, _shape, _dtype), do: not_loaded()
+
+  @doc """
+  A tensor that reads a large binary in place, or `:copy` if that cannot be.
+
+  `head` is a part of the binary, from its beginning and of more than 64 bytes: it tells whether looking
+  at all of it takes long.
+  """
+  @spec adopt_binary(reference(), binary(), binary(), Emily.shape(), Emily.dtype()) ::
+          Emily.t() | :copy
+  def adopt_binary(_stream, _binary, _head, _shape, _dtype), do: not_loaded()
 
   @typedoc "The element type and shape of a result."
   @type out :: {Emily.dtype(), Emily.shape()}
@@ -152,9 +162,9 @@ defmodule Emily.Native do
   @spec memory() :: Emily.Memory.stats()
   def memory, do: not_loaded()
 
-  @doc "The bytes that are in tensors and in what is being computed."
-  @spec active_memory() :: non_neg_integer()
-  def active_memory, do: not_loaded()
+  @doc "The bytes that stay because something needs them: those active and those adopted."
+  @spec held_memory() :: non_neg_integer()
+  def held_memory, do: not_loaded()
 
   @doc "Counts the peak of memory anew."
   @spec reset_peak_memory() :: :ok

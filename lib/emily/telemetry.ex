@@ -47,7 +47,7 @@ defmodule Emily.Telemetry do
 
       [info] emily eval of f32[1024][1024] on gpu took 3.2ms
       [info] emily to_binary of s32[8] on gpu took 410µs for 32 B
-      [info] emily memory: 12.0 MiB active, 3.5 MiB cache, 96.1 MiB peak
+      [info] emily memory: 12.0 MiB active, 64.0 MiB adopted, 3.5 MiB cache, 96.1 MiB peak
 
   Returns `{:error, :already_exists}` if that is done already. It ends with `detach_default_logger/0`.
 

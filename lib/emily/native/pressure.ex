@@ -3,9 +3,9 @@ defmodule Emily.Native.Pressure do
   # To the BEAM a tensor of a gigabyte is a few words, and no reason to collect garbage: a process that
   # makes one large tensor after the other would hold hundreds that it no longer uses.
   #
-  # So a process that has just waited for a computation looks at what MLX holds. Beyond a mark it
-  # collects its own garbage, and sets the next mark from what was left: what is in use counts once,
-  # and is not collected for again and again.
+  # So a process that has just waited for a computation, or made a tensor of a large binary, looks at
+  # what tensors hold. Beyond a mark it collects its own garbage, and sets the next mark from what was
+  # left: what is in use counts once, and is not collected for again and again.
 
   alias Emily.Native
 
@@ -15,20 +15,20 @@ defmodule Emily.Native.Pressure do
   @least 64 * 1_048_576
   @most 1024 * 1_048_576
 
-  @doc "Collects the calling process' garbage if MLX holds more than its mark."
+  @doc "Collects the calling process' garbage if tensors hold more than its mark."
   @spec relieve() :: :ok
   def relieve do
-    active = Native.active_memory()
+    held = Native.held_memory()
     mark = Process.get(@key, @least)
 
     cond do
-      active > mark ->
+      held > mark ->
         collect()
-        Process.put(@key, next(Native.active_memory()))
+        Process.put(@key, next(Native.held_memory()))
 
       # What was in use is gone, so garbage may be told from it earlier.
-      mark > 4 * max(active, @least) ->
-        Process.put(@key, next(active))
+      mark > 4 * max(held, @least) ->
+        Process.put(@key, next(held))
 
       true ->
         :ok
@@ -47,5 +47,5 @@ defmodule Emily.Native.Pressure do
     with :pending <- Native.disposed(reference), do: receive(do: ({^reference, :ok} -> :ok))
   end
 
-  defp next(active), do: active + (active |> max(@least) |> min(@most))
+  defp next(held), do: held + (held |> max(@least) |> min(@most))
 end

@@ -84,7 +84,8 @@ defmodule Emily.Telemetry.Event do
      [
        {:active, "bytes", "in tensors and in what is being computed"},
        {:peak, "bytes", "the most that was active at a time"},
-       {:cache, "bytes", "kept for the next tensors"}
+       {:cache, "bytes", "kept for the next tensors"},
+       {:adopted, "bytes", "of binaries that tensors read in place"}
      ], []}
   ]
 

@@ -34,7 +34,9 @@ defmodule Emily.Telemetry.Metrics do
     {:last_value, "emily.memory.stats.peak",
      unit: :byte, description: "The most that was active"},
     {:last_value, "emily.memory.stats.cache",
-     unit: :byte, description: "Memory kept for the next tensors"}
+     unit: :byte, description: "Memory kept for the next tensors"},
+    {:last_value, "emily.memory.stats.adopted",
+     unit: :byte, description: "Binaries that tensors read in place"}
   ]
 
   @doc """

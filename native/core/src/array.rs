@@ -30,9 +30,6 @@ impl Array {
     /// An array with a copy of `bytes`, which are row-major, in the host's byte order, and packed as
     /// Nx does.
     ///
-    /// MLX could adopt the memory instead, but gives the buffers of arrays that are no longer
-    /// needed to other operations to write into, and a BEAM binary must never change.
-    ///
     /// # Errors
     ///
     /// If the byte count is not the type's.

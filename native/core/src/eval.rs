@@ -12,6 +12,7 @@ use smallvec::SmallVec;
 
 use crate::{
     Array, Error, Op, Result, Stream, TensorType, Type,
+    adopted::{Guard, Source, adopt, can_adopt, sweep},
     check::{Pending, Verdict},
     infer::{Outputs, infer_all},
     lower::{Lowered, Operand, lower},
@@ -41,6 +42,8 @@ pub struct Tensor {
     packed: OnceLock<Box<[u8]>>,
     /// How many operations computing it takes, or more where some of them share inputs.
     graph: u32,
+    /// The last field, so that it is dropped after all references to the array.
+    _guard: Guard,
 }
 
 /// Giving an operation of a lazy graph up takes as long as giving back so much memory.
@@ -62,6 +65,25 @@ impl Tensor {
         }
         let array = Array::from_bytes(ty, bytes)?;
         Ok(Self::new(stream, array, ty.ty, true, Pending::default()))
+    }
+
+    /// A tensor of the bytes of `source`, as [`Self::from_bytes`] takes them. Where [`can_adopt`] holds,
+    /// they are read in place, and `source` lives until nothing needs them any more; else they are
+    /// copied.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::from_bytes`].
+    pub fn adopt(stream: &Stream, ty: &TensorType, source: impl Source) -> Result<Self> {
+        if !can_adopt(ty, source.bytes()) {
+            return Self::from_bytes(stream, ty, source.bytes());
+        }
+        let (array, guard) = adopt(ty, source)?;
+        let tensor = Self::new(stream, array, ty.ty, true, Pending::default());
+        Ok(Self {
+            _guard: guard,
+            ..tensor
+        })
     }
 
     /// The result of `op`, to be computed on `stream` when it is first needed.
@@ -150,6 +172,7 @@ impl Tensor {
             pinned: OnceLock::new(),
             packed: OnceLock::new(),
             graph: 1,
+            _guard: Guard::default(),
         }
     }
 
@@ -221,7 +244,10 @@ impl Tensor {
                 .iter()
                 .copied()
                 .partition(|tensor| tensor.stream == *stream);
-            Self::compute(stream, &together)?;
+            let outcome = Self::compute(stream, &together);
+            // What was computed lets go of its inputs.
+            sweep();
+            outcome?;
             waiting = others;
         }
         Ok(())

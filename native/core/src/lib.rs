@@ -4,6 +4,7 @@
 //! Nx's exact semantics, and a [`Stream`] evaluates graphs on a thread of its own. Nothing here knows the
 //! BEAM; the NIF, program files and tests all go through the same three.
 
+mod adopted;
 mod array;
 mod check;
 mod error;
@@ -25,11 +26,12 @@ mod types;
 #[cfg(feature = "rustler")]
 mod decode;
 
+pub use adopted::{Source, can_adopt};
 pub use array::Array;
 pub use error::{Error, Failure, Result, guarded, install_error_handler};
 pub use eval::Tensor;
 pub use infer::{Outputs, infer, infer_all};
-pub use memory::{Memory, active_memory, clear_cache, memory, reset_peak_memory, set_cache_limit};
+pub use memory::{Memory, clear_cache, held_memory, memory, reset_peak_memory, set_cache_limit};
 pub use mlx::{mlx_version, set_memory_limit};
 pub use number::{NonFinite, Number};
 pub use op::{Assertion, Direction, Op, QrMode, TieBreak, TransformA};

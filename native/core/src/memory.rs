@@ -2,40 +2,46 @@
 
 use mlx_sys as sys;
 
-use crate::{Result, error::take_message};
+use crate::{Result, adopted::adopted_memory, error::take_message};
 
-/// Bytes that MLX holds in this process, on all devices together.
+/// Bytes that tensors hold in this process, on all devices together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "rustler", derive(rustler::NifMap))]
 pub struct Memory {
-    /// In tensors and in what is being computed.
+    /// MLX's own, in tensors and in what is being computed.
     pub active: usize,
     /// The most that was active at a time, since the start or the last [`reset_peak_memory`].
     pub peak: usize,
     /// Given back by tensors and kept for the next ones.
     pub cache: usize,
+    /// Not MLX's, but read by its arrays in place; see [`Tensor::adopt`](crate::Tensor::adopt).
+    pub adopted: usize,
 }
 
-/// What MLX holds now.
+/// What tensors hold now.
 ///
 /// # Errors
 ///
 /// If MLX fails to say.
 pub fn memory() -> Result<Memory> {
+    let adopted = adopted_memory();
     Ok(Memory {
-        active: active_memory()?,
+        active: bytes(sys::mlx_get_active_memory)?,
         peak: bytes(sys::mlx_get_peak_memory)?,
         cache: bytes(sys::mlx_get_cache_memory)?,
+        adopted,
     })
 }
 
-/// [`Memory::active`] alone.
+/// The bytes that only stay because something still needs them: [`Memory::active`] and
+/// [`Memory::adopted`] together.
 ///
 /// # Errors
 ///
 /// If MLX fails to say.
-pub fn active_memory() -> Result<usize> {
-    bytes(sys::mlx_get_active_memory)
+pub fn held_memory() -> Result<usize> {
+    let adopted = adopted_memory();
+    Ok(adopted + bytes(sys::mlx_get_active_memory)?)
 }
 
 fn bytes(get: unsafe extern "C" fn(*mut usize) -> i32) -> Result<usize> {

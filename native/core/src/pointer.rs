@@ -12,8 +12,8 @@ const PAGE: usize = 4096;
 
 /// A tensor with a copy of the memory at `address`, row-major and in the host's byte order.
 ///
-/// MLX cannot be lent memory: it writes into the buffers of arrays that it no longer needs. Call it off
-/// the schedulers.
+/// Nobody says for how long the memory will be there and stay as it is, so it cannot be read in place. Call
+/// it off the schedulers.
 ///
 /// # Errors
 ///

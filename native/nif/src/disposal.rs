@@ -1,9 +1,10 @@
-//! Giving tensors up.
+//! Giving tensors up, and the binaries that they read in place.
 //!
 //! The BEAM collects references on its schedulers, and giving much memory back to the system, or a long
 //! graph up, takes milliseconds. A thread does it instead.
 
 use std::{
+    cell::Cell,
     sync::{
         Arc, LazyLock,
         atomic::{AtomicUsize, Ordering},
@@ -22,6 +23,7 @@ mod atoms {
 /// What the thread is to do, in order.
 enum Job {
     Drop(Tensor),
+    Free(OwnedEnv),
     Call(Box<dyn FnOnce() + Send>),
 }
 
@@ -31,21 +33,29 @@ static QUEUE: LazyLock<Option<Sender<Job>>> = LazyLock::new(|| {
     thread::Builder::new()
         .name("emily-disposal".to_owned())
         .spawn(move || {
+            HERE.set(true);
             for job in queue {
                 match job {
-                    Job::Drop(tensor) => {
-                        drop(tensor);
-                        LEFT.fetch_sub(1, Ordering::AcqRel);
+                    Job::Drop(tensor) => drop(tensor),
+                    Job::Free(env) => drop(env),
+                    Job::Call(call) => {
+                        call();
+                        continue;
                     }
-                    Job::Call(call) => call(),
                 }
+                LEFT.fetch_sub(1, Ordering::AcqRel);
             }
         })
         .ok()
         .map(|_thread| sender)
 });
 
-/// How many tensors are still to be given up.
+thread_local! {
+    /// Whether this is the thread.
+    static HERE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// How much is still to be given up.
 static LEFT: AtomicUsize = AtomicUsize::new(0);
 
 /// More than this takes a scheduler too long: about as long as copying as much in.
@@ -56,12 +66,23 @@ pub fn dispose(tensor: Arc<Tensor>) {
     let Some(tensor) = Arc::into_inner(tensor) else {
         return;
     };
-    if tensor.burden() > MOST
-        && let Some(queue) = &*QUEUE
-    {
+    if tensor.burden() > MOST {
+        submit(Job::Drop(tensor));
+    }
+}
+
+/// Gives up what may be the last reference to a binary of `len` bytes.
+pub fn free(env: OwnedEnv, len: usize) {
+    if len > MOST && !HERE.get() {
+        submit(Job::Free(env));
+    }
+}
+
+fn submit(job: Job) {
+    if let Some(queue) = &*QUEUE {
         LEFT.fetch_add(1, Ordering::AcqRel);
-        // The thread ends with the process. If it is gone, the tensor comes back, and ends here.
-        let _ = queue.send(Job::Drop(tensor));
+        // The thread ends with the process. If it is gone, the job comes back, and ends here.
+        let _ = queue.send(job);
     }
 }
 

@@ -3,6 +3,7 @@
 //! A NIF decodes, calls core and encodes. What takes long runs on a stream's own thread, which
 //! answers with a message, so no scheduler ever waits for MLX.
 
+mod binary;
 mod disposal;
 mod halt;
 mod handle;

@@ -1,4 +1,4 @@
-//! MLX's memory.
+//! The memory that tensors hold.
 
 use emily_core::Memory;
 use rustler::{Atom, NifResult, Term, types::atom::ok};
@@ -8,16 +8,16 @@ use crate::{
     raise::{argument, failed},
 };
 
-/// `%{active: bytes, peak: bytes, cache: bytes}`
+/// `%{active: bytes, peak: bytes, cache: bytes, adopted: bytes}`
 #[rustler::nif]
 fn memory() -> NifResult<Memory> {
     emily_core::memory().map_err(failed)
 }
 
-/// The first of these alone.
+/// The first and the last of these together.
 #[rustler::nif]
-fn active_memory() -> NifResult<usize> {
-    emily_core::active_memory().map_err(failed)
+fn held_memory() -> NifResult<usize> {
+    emily_core::held_memory().map_err(failed)
 }
 
 #[rustler::nif]

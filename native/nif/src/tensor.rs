@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use emily_core::{Op, Shape, Tensor, TensorType, Type, guarded, tensor_at};
+use emily_core::{Op, Shape, Tensor, TensorType, Type, can_adopt, guarded, tensor_at};
 use rustler::{
     Atom, Binary, Encoder, Env, Error, NifResult, Reference, ResourceArc, Term,
     types::tuple::{get_tuple, make_tuple},
@@ -11,6 +11,7 @@ use rustler::{
 use smallvec::{SmallVec, smallvec};
 
 use crate::{
+    binary::Kept,
     handle::{Given, TensorRef, in_place},
     inspect::inspect,
     list::{check, decode_list},
@@ -21,10 +22,11 @@ use crate::{
 };
 
 mod atoms {
-    rustler::atoms! { ok, already_deallocated, pending, nil, c, live, deallocated, elsewhere }
+    rustler::atoms! { ok, already_deallocated, pending, copy, nil, c, live, deallocated, elsewhere }
 }
 
-/// A tensor with a copy of `binary`, on a scheduler: for copies that take well under 1 ms.
+/// A tensor of the bytes of `binary`, on a scheduler: for those that are copied in well under 1 ms, if they
+/// cannot be read in place.
 #[rustler::nif]
 fn from_binary<'a>(
     env: Env<'a>,
@@ -34,29 +36,64 @@ fn from_binary<'a>(
     ty: Term<'a>,
 ) -> NifResult<ResourceArc<TensorRef>> {
     let _turn = Timeslice::begin(env);
-    copy_in(&stream, binary, shape, ty)
+    let ty = tensor_type_of(ty, shape)?;
+    match adopted(&stream, binary, &ty)? {
+        Some(tensor) => Ok(tensor),
+        None => copied(&stream, binary, &ty),
+    }
 }
 
 /// A tensor with a copy of `binary`, off the schedulers: for large ones.
 #[rustler::nif(schedule = "DirtyCpu")]
-fn from_large_binary(
+fn copy_binary<'a>(
     stream: Given<StreamRef>,
-    binary: Binary<'_>,
-    shape: Term<'_>,
-    ty: Term<'_>,
+    binary: Binary<'a>,
+    shape: Term<'a>,
+    ty: Term<'a>,
 ) -> NifResult<ResourceArc<TensorRef>> {
-    copy_in(&stream, binary, shape, ty)
+    copied(&stream, binary, &tensor_type_of(ty, shape)?)
 }
 
-fn copy_in(
+/// A tensor that reads the bytes of `binary` in place, or `:copy` if that cannot be.
+///
+/// `head` is what the binary begins with: to look at all of it may mean to copy it.
+#[rustler::nif]
+fn adopt_binary<'a>(
+    env: Env<'a>,
+    stream: Given<StreamRef>,
+    binary: Term<'a>,
+    head: Binary<'a>,
+    shape: Term<'a>,
+    ty: Term<'a>,
+) -> NifResult<Term<'a>> {
+    let _turn = Timeslice::begin(env);
+    let ty = tensor_type_of(ty, shape)?;
+    let adopted = match Kept::new(head) {
+        Some(_) => adopted(&stream, binary.decode()?, &ty)?,
+        None => None,
+    };
+    Ok(adopted.map_or_else(|| atoms::copy().encode(env), |tensor| tensor.encode(env)))
+}
+
+fn copied(
     stream: &StreamRef,
     binary: Binary<'_>,
-    shape: Term<'_>,
-    ty: Term<'_>,
+    ty: &TensorType,
 ) -> NifResult<ResourceArc<TensorRef>> {
-    let ty = tensor_type_of(ty, shape)?;
-    let tensor = Tensor::from_bytes(&stream.0, &ty, binary.as_slice()).map_err(failed)?;
+    let tensor = Tensor::from_bytes(&stream.0, ty, &binary).map_err(failed)?;
     Ok(TensorRef::make(tensor))
+}
+
+fn adopted(
+    stream: &StreamRef,
+    binary: Binary<'_>,
+    ty: &TensorType,
+) -> NifResult<Option<ResourceArc<TensorRef>>> {
+    let Some(kept) = can_adopt(ty, &binary).then(|| Kept::new(binary)).flatten() else {
+        return Ok(None);
+    };
+    let tensor = Tensor::adopt(&stream.0, ty, kept).map_err(failed)?;
+    Ok(Some(TensorRef::make(tensor)))
 }
 
 /// The result of an operation, to be computed when it is needed; a tuple where there are several.
