@@ -9,13 +9,14 @@ defmodule Bench.Emily do
 
   @chain 2_000
   @side 1024
-  @large_bytes 256 * 1024 * 1024
+  @large_bytes 1024 * 1024 * 1024
 
   def run do
     JSON.encode!(%{
       add_us: chain_of_adds() / @chain,
       matmul_us: matmul(),
       to_binary_us: to_binary(),
+      from_binary_us: from_binary(),
       copy_us: copy()
     })
   end
@@ -47,6 +48,11 @@ defmodule Bench.Emily do
   defp to_binary do
     tensor = large()
     median(20, fn -> time(fn -> Emily.to_binary(tensor) end) end)
+  end
+
+  defp from_binary do
+    binary = :binary.copy(Emily.to_binary(large()))
+    median(20, fn -> time(fn -> Emily.from_binary(binary, [@large_bytes], {:u, 8}) end) end)
   end
 
   defp copy do

@@ -14,6 +14,7 @@ struct Ours {
     add_us: f64,
     matmul_us: f64,
     to_binary_us: f64,
+    from_binary_us: f64,
     copy_us: f64,
 }
 
@@ -63,10 +64,18 @@ pub fn rows() -> Result<Vec<Row>> {
             goal: Goal::RatioAtLeast(0.8),
         },
         Row {
-            name: "to_binary of 256 MiB".into(),
+            name: "to_binary of 1 GiB".into(),
             baseline_name: "copying them".into(),
             unit: "µs".into(),
             ours: ours.to_binary_us,
+            baseline: ours.copy_us,
+            goal: Goal::AtMost(100.0),
+        },
+        Row {
+            name: "from_binary of 1 GiB, on the CPU".into(),
+            baseline_name: "copying them".into(),
+            unit: "µs".into(),
+            ours: ours.from_binary_us,
             baseline: ours.copy_us,
             goal: Goal::AtMost(100.0),
         },
