@@ -64,6 +64,20 @@ defmodule Emily.Memory do
   def set_cache_limit(bytes), do: Native.set_cache_limit(bytes)
 
   @doc """
+  Has Metal keep up to `bytes` of MLX's memory wired, and returns how many it was before.
+
+  What is wired stays where the GPU can read it. macOS may take other memory from the GPU while that is
+  idle or short of memory, and the next operation waits until it is back; models that hardly fit the
+  machine are faster with a limit above their size. At first nothing is wired. What is wired is not there
+  for anybody else, and at most the working set that Metal recommends can be.
+
+  Raises `ArgumentError` where there is no Metal, if `bytes` is no integer from 0 on, or if it is more
+  than Metal allows.
+  """
+  @spec set_wired_limit(non_neg_integer()) :: non_neg_integer()
+  def set_wired_limit(bytes), do: Native.set_wired_limit(bytes)
+
+  @doc """
   Gives the memory that no tensor uses back to the system.
 
       iex> Emily.Memory.clear_cache()

@@ -178,6 +178,10 @@ defmodule Emily.Native do
   @spec set_cache_limit(non_neg_integer()) :: non_neg_integer()
   def set_cache_limit(_bytes), do: not_loaded()
 
+  @doc "Limits the memory that Metal keeps for the GPU; returns the limit before."
+  @spec set_wired_limit(non_neg_integer()) :: non_neg_integer()
+  def set_wired_limit(_bytes), do: not_loaded()
+
   @doc "Gives cached memory back."
   @spec clear_cache() :: :ok
   def clear_cache, do: not_loaded()

@@ -81,6 +81,20 @@ defmodule Emily.MemoryTest do
           {:all, "expected :limit to be a number of bytes, got: :all"}
         ] do
       assert_raise ArgumentError, message, fn -> Emily.Memory.set_limit(bad) end
+
+      if bad != 0,
+        do: assert_raise(ArgumentError, message, fn -> Emily.Memory.set_wired_limit(bad) end)
+    end
+  end
+
+  # Elsewhere it would take memory from whoever else uses the machine.
+  unless match?({:unix, :darwin}, :os.type()) do
+    test "without Metal no memory is wired" do
+      message =
+        "expected :limit to be set on a machine with Metal, which alone wires memory, " <>
+          "got: 1024 bytes on one without"
+
+      assert_raise ArgumentError, message, fn -> Emily.Memory.set_wired_limit(1024) end
     end
   end
 

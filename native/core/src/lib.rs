@@ -31,7 +31,9 @@ pub use array::Array;
 pub use error::{Error, Failure, Result, guarded, install_error_handler};
 pub use eval::Tensor;
 pub use infer::{Outputs, infer, infer_all};
-pub use memory::{Memory, clear_cache, held_memory, memory, reset_peak_memory, set_cache_limit};
+pub use memory::{
+    Memory, clear_cache, held_memory, memory, reset_peak_memory, set_cache_limit, set_wired_limit,
+};
 pub use mlx::{mlx_version, set_memory_limit};
 pub use number::{NonFinite, Number};
 pub use op::{Assertion, Direction, Op, QrMode, TieBreak, TransformA};

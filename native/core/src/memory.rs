@@ -2,7 +2,7 @@
 
 use mlx_sys as sys;
 
-use crate::{Result, adopted::adopted_memory, error::take_message};
+use crate::{Device, Error, Result, adopted::adopted_memory, error::take_message};
 
 /// Bytes that tensors hold in this process, on all devices together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +73,30 @@ pub fn set_cache_limit(bytes: usize) -> Result<usize> {
     let mut before = 0;
     // SAFETY: `before` is writable.
     done(unsafe { sys::mlx_set_cache_limit(&raw mut before, bytes) }).map(|()| before)
+}
+
+/// Has Metal keep up to `bytes` of MLX's memory where the GPU can read it, and returns how many it was
+/// before.
+///
+/// # Errors
+///
+/// If the machine has no Metal, or that is more than it recommends.
+pub fn set_wired_limit(bytes: usize) -> Result<usize> {
+    if !(cfg!(target_os = "macos") && Device::available().contains(&Device::Gpu)) {
+        return Err(Error::argument(format!(
+            "expected :limit to be set on a machine with Metal, which alone wires memory, got: {bytes} bytes on \
+             one without"
+        )));
+    }
+    let mut before = 0;
+    // SAFETY: `before` is writable.
+    match unsafe { sys::mlx_set_wired_limit(&raw mut before, bytes) } {
+        0 => Ok(before),
+        _ => Err(Error::argument(format!(
+            "expected :limit to be at most the working set that Metal recommends, got: {bytes} bytes ({})",
+            take_message()
+        ))),
+    }
 }
 
 /// Gives the memory that no tensor uses back to the system.

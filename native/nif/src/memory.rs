@@ -39,6 +39,12 @@ fn set_cache_limit(limit: Term<'_>) -> NifResult<usize> {
     emily_core::set_cache_limit(bytes(limit)?).map_err(failed)
 }
 
+/// Returns the limit before.
+#[rustler::nif]
+fn set_wired_limit(limit: Term<'_>) -> NifResult<usize> {
+    emily_core::set_wired_limit(bytes(limit)?).map_err(failed)
+}
+
 fn bytes(limit: Term<'_>) -> NifResult<usize> {
     limit.decode().map_err(|_| {
         argument(format!(
