@@ -5,6 +5,7 @@ use std::{
     ffi::{CStr, c_char, c_void},
     panic::{AssertUnwindSafe, catch_unwind},
     ptr,
+    sync::Once,
 };
 
 use mlx_sys as sys;
@@ -128,11 +129,15 @@ thread_local! {
 }
 
 /// Replaces mlx-c's error handler, which ends the process, by one that keeps the message for the
-/// call that failed. Must run before any other call into MLX.
+/// call that failed. Must run before any other call into MLX; once is enough.
 pub fn install_error_handler() {
-    // SAFETY: `keep_message` is a function of the expected type that never unwinds, and there is no
-    // data to keep alive.
-    unsafe { sys::mlx_set_error_handler(Some(keep_message), ptr::null_mut(), None) };
+    static INSTALLED: Once = Once::new();
+    // mlx-c guards its handler by nothing, and another thread's call may be failing meanwhile.
+    INSTALLED.call_once(|| {
+        // SAFETY: `keep_message` is a function of the expected type that never unwinds, and there is
+        // no data to keep alive.
+        unsafe { sys::mlx_set_error_handler(Some(keep_message), ptr::null_mut(), None) };
+    });
 }
 
 unsafe extern "C" fn keep_message(message: *const c_char, _data: *mut c_void) {
