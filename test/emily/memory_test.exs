@@ -138,6 +138,7 @@ defmodule Emily.MemoryTest do
 
   # macOS does not limit the address space.
   if :os.type() == {:unix, :linux} do
+    @tag :without_detector
     test "what a limited process cannot have is refused" do
       ebin = Path.join(Mix.Project.build_path(), "lib/*/ebin")
       limited = "ulimit -v 6000000; exec elixir -pa \"$1\" -e \"$2\""

@@ -160,9 +160,32 @@ pub struct Test {
     /// Install what is missing without asking
     #[arg(long)]
     pub yes: bool,
+    /// Run the native tests under a detector instead: of memory errors and leaks, or of data races
+    #[arg(long, value_name = "DETECTOR")]
+    pub sanitize: Option<Sanitizer>,
+    /// What the detector builds with: a name of rustup's, or a toolchain's folder
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "nightly",
+        requires = "sanitize"
+    )]
+    pub toolchain: String,
+    /// The `library` folder of the standard library's sources, where the toolchain has none
+    #[arg(long, value_name = "DIR", requires = "sanitize")]
+    pub rust_src: Option<PathBuf>,
     /// Only the suites of these names; the closing table lists them
     #[arg(value_name = "SUITE")]
     pub only: Vec<String>,
+}
+
+/// A detector that compilers build into a program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Sanitizer {
+    /// AddressSanitizer, with its detector of leaks
+    Address,
+    /// ThreadSanitizer
+    Thread,
 }
 
 #[derive(Debug, Args)]

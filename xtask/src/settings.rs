@@ -48,6 +48,10 @@ pub fn deps_path() -> Option<PathBuf> {
     var(DEPS_PATH).map(PathBuf::from)
 }
 
+pub fn mlx_prefix() -> Option<PathBuf> {
+    var(MLX_PREFIX).map(PathBuf::from)
+}
+
 pub fn release_url() -> Option<String> {
     var(RELEASE_URL)
 }

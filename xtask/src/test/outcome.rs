@@ -132,16 +132,27 @@ fn count(line: &str, word: &str) -> u64 {
 }
 
 /// What the whole run came to.
-#[derive(Debug, Default)]
-pub struct Report(Vec<(&'static str, Outcome)>);
+#[derive(Debug)]
+pub struct Report {
+    /// What runs one suite again, but for the suite's name.
+    command: String,
+    rows: Vec<(&'static str, Outcome)>,
+}
 
 impl Report {
+    pub fn of(command: impl Into<String>) -> Self {
+        Self {
+            command: command.into(),
+            rows: Vec::new(),
+        }
+    }
+
     pub fn add(&mut self, suite: &'static str, outcome: Outcome) {
-        self.0.push((suite, outcome));
+        self.rows.push((suite, outcome));
     }
 
     pub fn failed(&self) -> bool {
-        self.0.iter().any(|(_, outcome)| outcome.failed > 0)
+        self.rows.iter().any(|(_, outcome)| outcome.failed > 0)
     }
 }
 
@@ -153,8 +164,8 @@ impl fmt::Display for Report {
             "suite", "passed", "failed", "skipped"
         )?;
         let mut all = Outcome::default();
-        for (suite, outcome) in &self.0 {
-            let again = format!("again alone: cargo xtask test {suite}");
+        for (suite, outcome) in &self.rows {
+            let again = format!("again alone: {} {suite}", self.command);
             let reason = match (outcome.failed, outcome.reason.as_str()) {
                 (0, reason) => reason.to_owned(),
                 (_, "") => again,
@@ -255,7 +266,7 @@ mod tests {
 
     #[test]
     fn the_report_ends_with_the_sum() {
-        let mut report = Report::default();
+        let mut report = Report::of("cargo xtask test");
         report.add("format", Outcome::passed());
         report.add("bare", outcome(40, 1, 2, ""));
         report.add("nx", Outcome::skipped("EMILY_DEPS_PATH is not set"));

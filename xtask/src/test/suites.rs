@@ -6,9 +6,12 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 
-use super::outcome::{Outcome, of_cargo, of_ex_unit};
+use super::{
+    check_names,
+    outcome::{Outcome, of_cargo, of_ex_unit},
+};
 use crate::{demo, flags, process, settings, tidy, workspace};
 
 /// One row of the closing table.
@@ -76,15 +79,7 @@ const ON_DEMAND: [&str; 1] = ["soak"];
 
 /// The suites of these names, or all of them but those that must be named.
 pub fn chosen(names: &[String]) -> Result<Vec<Suite>> {
-    for name in names {
-        if !ALL.iter().any(|suite| suite.name == name) {
-            let known: Vec<_> = ALL.iter().map(|suite| suite.name).collect();
-            bail!(
-                "expected a suite to be one of {}, got: {name}",
-                known.join(", ")
-            );
-        }
-    }
+    check_names(names, &ALL.map(|suite| suite.name))?;
     let wanted = |suite: &Suite| {
         if names.is_empty() {
             !ON_DEMAND.contains(&suite.name)
@@ -128,7 +123,8 @@ fn status(mut command: Command) -> Result<Outcome> {
     Ok(Outcome::of_status(process::tee(&mut command)?.0))
 }
 
-fn ex_unit(mut command: Command) -> Result<Outcome> {
+/// What ExUnit says.
+pub fn ex_unit(mut command: Command) -> Result<Outcome> {
     let (status, text) = process::tee(&mut command)?;
     Ok(Outcome::of_runner(
         of_ex_unit(&text),
@@ -176,13 +172,18 @@ fn mix_compile() -> Result<Outcome> {
     status(mix_bare(&["compile", "--warnings-as-errors"]))
 }
 
-fn cargo_tests() -> Result<Outcome> {
-    let (status, text) = process::tee(&mut cargo(&["test", "--workspace", "--no-fail-fast"]))?;
+/// What Cargo's tests say.
+pub fn cargo_summary(mut command: Command) -> Result<Outcome> {
+    let (status, text) = process::tee(&mut command)?;
     Ok(Outcome::of_runner(
         of_cargo(&text),
         status.success(),
         &status.to_string(),
     ))
+}
+
+fn cargo_tests() -> Result<Outcome> {
+    cargo_summary(cargo(&["test", "--workspace", "--no-fail-fast"]))
 }
 
 fn bare() -> Result<Outcome> {
@@ -221,7 +222,7 @@ fn tagged(folder: &Path) -> Result<Vec<PathBuf>> {
         let path = entry?.path();
         if path.is_dir() {
             files.extend(tagged(&path)?);
-        } else if fs::read_to_string(&path).is_ok_and(|text| has_tag(&text)) {
+        } else if fs::read_to_string(&path).is_ok_and(|text| needs_nx(&text)) {
             files.push(path);
         }
     }
@@ -229,7 +230,8 @@ fn tagged(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-fn has_tag(text: &str) -> bool {
+/// Whether a test file's text says that it takes Nx.
+pub fn needs_nx(text: &str) -> bool {
     text.lines()
         .any(|line| ["@moduletag :nx", "@tag :nx"].contains(&line.trim()))
 }
