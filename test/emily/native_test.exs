@@ -122,6 +122,8 @@ defmodule Emily.NativeTest do
              "expected :fun to take s64, s64, got: one that takes s4, s4"
   end
 
+  # It bounds the time.
+  @tag :without_detector
   test "small terms that are large when read are refused soon" do
     stream = Native.stream_new(:cpu)
     scalar = {{:s, 64}, []}

@@ -113,6 +113,7 @@ defmodule Emily.RandomCallsTest do
   defp value("i64", _shape), do: pick([0, 0, 0, 0, 1, 1, 2, -1, -2, 1 <<< 40, -(1 <<< 62)])
   defp value("f64", _shape), do: pick([0.0, 1.0e-5, -1.0, 1.0e300, :nan])
   defp value("bool", _shape), do: pick([true, false, false, 1])
+  defp value("String", _shape), do: pick(["a_test.exs:1: A.b/2", "", :text])
   defp value("Number", _shape), do: pick([0, 1.5, :nan, :infinity, {1, 2}, -1, 1 <<< 64, :two])
 
   defp value("Program", _shape) do

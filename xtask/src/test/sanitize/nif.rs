@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// The detector reserves terabytes of addresses, and the VM counts nothing that it does not divide itself.
-const EXCLUDED: &str = "Excluded: tests that limit or count the VM's memory.";
+const EXCLUDED: &str = "Excluded: tests that bound time, or bound or count the VM's memory.";
 
 /// Builds the library, makes a mistake through it, and runs the tests.
 pub fn run(run: &Run) -> Result<Outcome> {
