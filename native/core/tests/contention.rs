@@ -16,7 +16,7 @@ use std::{
 };
 
 use emily_core::{
-    Device, Op, Shape, Stream, Tensor, TensorType, Type, active_memory, clear_cache,
+    Device, Op, Shape, Stream, Tensor, TensorType, Type, clear_cache, held_memory,
     install_error_handler, set_cache_limit,
 };
 
@@ -145,7 +145,7 @@ impl Shared {
             }
             6 => drop(self.build(draw)),
             7 => {
-                active_memory().unwrap();
+                held_memory().unwrap();
                 clear_cache().unwrap();
             }
             _ => {
@@ -241,7 +241,7 @@ fn refuse(fault: Arc<Tensor>, answers: &Answers) {
 fn threads_share_all_that_they_build_evaluate_read_and_drop() {
     install_error_handler();
     set_cache_limit(0).unwrap();
-    let before = active_memory().unwrap();
+    let before = held_memory().unwrap();
     let streams: Vec<_> = (0..STREAMS)
         .map(|_| Stream::new(Device::Cpu).unwrap())
         .collect();
@@ -272,5 +272,5 @@ fn threads_share_all_that_they_build_evaluate_read_and_drop() {
     let due = answers.due.load(Ordering::Relaxed);
     drop(answers);
     assert_eq!(done.iter().count(), due, "a job has panicked");
-    assert_eq!(active_memory().unwrap(), before, "memory is left");
+    assert_eq!(held_memory().unwrap(), before, "memory is left");
 }
