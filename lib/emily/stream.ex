@@ -11,8 +11,8 @@ defmodule Emily.Stream do
       <<0, 1, 2>>
 
   A tensor is computed on the stream that it was made on, whoever reads it, and tensors of one stream
-  can be used on others: weights need not be copied. A stream ends when no process holds it or a
-  tensor that was made on it.
+  can be used on others: weights need not be copied. A stream ends when no process holds it, a
+  tensor that was made on it, or a binary that was read from one.
   """
 
   alias Emily.Native

@@ -144,6 +144,27 @@ defmodule Emily.Soak.KillsTest do
     assert duration(fn -> Emily.to_binary(quick) end) < 4 * alone
   end
 
+  test "the owner of the default streams may be killed, too" do
+    before = numbers(1000)
+    expected = Emily.to_binary(sum(before))
+    owner = Process.whereis(Emily.Native.DefaultStream)
+    monitor = Process.monitor(owner)
+    Process.exit(owner, :kill)
+    receive(do: ({:DOWN, ^monitor, _, _, :killed} -> :ok))
+
+    assert Emily.to_binary(sum(before)) == expected
+    assert Emily.to_binary(sum(numbers(1000))) == expected
+    successor(owner)
+    assert Emily.to_binary(sum(numbers(1000))) == expected
+  end
+
+  defp successor(owner) do
+    if Process.whereis(Emily.Native.DefaultStream) in [nil, owner] do
+      :erlang.yield()
+      successor(owner)
+    end
+  end
+
   test "a call that timed out leaves no message, and the stream goes on" do
     stream = Stream.new(:cpu)
     server = start_supervised!({Agent, fn -> stream end})
