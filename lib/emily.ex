@@ -28,6 +28,14 @@ defmodule Emily do
   # A larger copy takes longer than a scheduler should be held.
   @large_bytes 1_048_576
 
+  # Of types that MLX does not have: their elements are written anew one by one.
+  @large_narrow_bytes 32_768
+  @narrow [{:u, 2}, {:u, 4}, {:s, 2}, {:s, 4}, {:f, 8}, {:f8_e4m3fn, 8}]
+
+  defguardp is_large(binary, dtype)
+            when byte_size(binary) > @large_bytes or
+                   (byte_size(binary) > @large_narrow_bytes and dtype in @narrow)
+
   # A part of this size is not copied.
   @head_bytes 128
 
@@ -76,7 +84,7 @@ defmodule Emily do
 
   @doc false
   def from_binary(binary, shape, dtype, stream)
-      when is_binary(binary) and byte_size(binary) <= @large_bytes,
+      when is_binary(binary) and not is_large(binary, dtype),
       do: Native.from_binary(stream, binary, shape, dtype)
 
   def from_binary(binary, shape, dtype, stream) when is_binary(binary) do
