@@ -27,6 +27,23 @@ defmodule Emily.Compiler do
       `Nx.Defn.Evaluator` run it, which emits `[:emily, :compiler, :fallback]`, and `:raise` raises
       `Emily.Error`; `:eval` when absent
     * `:max_concurrency` - how many partitions an `Nx.Serving` has, each with a stream of its own
+    * `:passes` - what is done to the program before it runs: `:all` (when absent), `:none`, or a list of
+      the names below
+
+  ## Passes
+
+  None of them changes a bit of any result. They go over the programs in `cond` and `while`, too, in this
+  order, and again as long as there is something to do. `explain/3` shows what they make of a function.
+
+    * `:constants` - what is known of integers when the function is compiled is computed then, scalars of known
+      numbers take their shape and type, and of a `cond` whose predicate is known one branch is left
+    * `:identities` - what gives what it is given is left out, such as a reshape to the same shape; for floats that
+      is not so of `x + 0` and `x * 1`
+    * `:loop_invariants` - what a `while` computes in each round from what stays the same is computed once before it,
+      unless it might raise; what it carries and never changes is not carried
+    * `:common_subexpressions` - what is computed twice is computed once
+    * `:dead_code` - what no result depends on is not computed, nor carried through a `while`, nor taken into a branch;
+      errors that it would have raised are not raised. Hooks and calls are all made, in their order
 
   Other options are left alone: libraries such as Axon pass their own ones on.
 
@@ -39,11 +56,81 @@ defmodule Emily.Compiler do
   @behaviour Nx.Defn.Compiler
 
   alias Emily.Backend.Device
-  alias Emily.Compiler.{Cache, Function}
-  alias Emily.{Settings, Stream, Telemetry}
+  alias Emily.Compiler.{Cache, Explanation, Function, Lowering}
+  alias Emily.{Native, Settings, Stream, Telemetry}
   alias Nx.Defn.{Composite, Evaluator}
 
-  @options [:device, :stream, :hooks, :native, :native_fallback, :max_concurrency]
+  @options [:device, :stream, :hooks, :native, :native_fallback, :max_concurrency, :passes]
+
+  @doc """
+  What becomes of a function: its program before the passes and after them.
+
+  `arguments` are tensors, templates or containers of them; nothing is computed. Returns text.
+
+  ## Options
+
+    * `:format` - `:text` (when absent), or `:mermaid` for a flowchart that Livebook, GitHub and others draw
+    * `:passes` and `:hooks` - as those of the compiler
+
+  In the text each value has a number and its type and shape. A program's inputs come first; the programs of a `cond` or
+  `while` have numbers of their own, and what they take is what the instruction is given, in order.
+
+  ## Examples
+
+      iex> fun = fn x -> Nx.divide(Nx.exp(x), Nx.sum(Nx.exp(x))) end
+      iex> text = Emily.Compiler.explain(fun, [Nx.template({3}, :f32)])
+      iex> text |> String.split("\\n") |> Enum.take(3)
+      [
+        "before: 4 operations (2 exp, 1 divide, 1 sum)",
+        "after: 3 operations (1 divide, 1 exp, 1 sum)",
+        "passes: common_subexpressions 1"
+      ]
+
+      iex> text = Emily.Compiler.explain(&Nx.sin/1, [Nx.template({}, :f32)], format: :mermaid)
+      iex> text |> String.split("\\n") |> hd()
+      "flowchart TD"
+
+  The whole of the first text:
+
+      before: 4 operations (2 exp, 1 divide, 1 sum)
+      after: 3 operations (1 divide, 1 exp, 1 sum)
+      passes: common_subexpressions 1
+
+      before
+        %0 f32[3] parameter 0
+        %1 f32[3] = exp %0
+        %2 f32[3] = exp %0
+        %3 f32 = sum %2, axes: nil, keep_axes: false
+        %4 f32[3] = divide %1, %3
+        gives %4
+
+      after
+        %0 f32[3] parameter 0
+        %1 f32[3] = exp %0
+        %2 f32 = sum %1, axes: nil, keep_axes: false
+        %3 f32[3] = divide %1, %2
+        gives %3
+
+  Raises `Emily.Error` for a function that no program can say, and `ArgumentError` for other options.
+  """
+  @spec explain(function(), [Nx.Container.t() | Nx.Tensor.t() | number()], keyword()) ::
+          String.t()
+  def explain(fun, arguments, options \\ []) when is_function(fun) and is_list(arguments) do
+    {format, options} = Keyword.pop(options, :format, :text)
+
+    if format not in [:text, :mermaid],
+      do:
+        raise(ArgumentError, "expected :format to be :text or :mermaid, got: #{inspect(format)}")
+
+    options = validate!(options)
+    expression = Nx.Defn.debug_expr_apply(fun, arguments)
+    flat = Composite.traverse(expression, &Nx.devectorize/1)
+
+    case Lowering.program(flat, Map.get(options, :hooks, %{})) do
+      {:ok, lowered} -> lowered |> Explanation.new(passes(options)) |> Explanation.render(format)
+      {:error, construct, reason} -> refuse(construct, reason)
+    end
+  end
 
   @impl true
   def __partitions_options__(options) do
@@ -67,7 +154,7 @@ defmodule Emily.Compiler do
   def __jit__(key, vars, fun, args_list, options) do
     options = validate!(options)
     device = device(options)
-    what = Map.take(options, [:hooks, :native, :native_fallback])
+    what = Map.take(options, [:hooks, :native, :native_fallback, :passes])
 
     compiled =
       Cache.fetch({key, templates(vars), device, what}, fn ->
@@ -95,17 +182,26 @@ defmodule Emily.Compiler do
   end
 
   defp native(vars, fun, device, options) do
-    case Function.new(fun.(vars), device, Map.get(options, :hooks, %{})) do
+    case Function.new(fun.(vars), device, Map.get(options, :hooks, %{}), passes(options)) do
       {:ok, function} ->
         function
 
       {:error, construct, reason} ->
-        if Map.get(options, :native_fallback, :eval) == :raise do
-          raise Emily.Error, reason: "no program can say #{construct}, because #{reason}"
-        end
+        if Map.get(options, :native_fallback, :eval) == :raise, do: refuse(construct, reason)
 
         Telemetry.compiler_fallback(construct, reason)
         evaluated(vars, fun, options)
+    end
+  end
+
+  defp refuse(construct, reason),
+    do: raise(Emily.Error, reason: "no program can say #{construct}, because #{reason}")
+
+  defp passes(options) do
+    case Map.get(options, :passes, :all) do
+      :all -> Native.program_passes()
+      :none -> []
+      names -> names
     end
   end
 
@@ -144,6 +240,8 @@ defmodule Emily.Compiler do
   defp valid?(:native, native), do: is_boolean(native)
   defp valid?(:native_fallback, policy), do: policy in [:eval, :raise]
   defp valid?(:max_concurrency, count), do: is_integer(count) and count > 0
+  defp valid?(:passes, passes) when is_list(passes), do: passes -- Native.program_passes() == []
+  defp valid?(:passes, passes), do: passes in [:all, :none]
 
   defp expected(:device), do: ":device to be :cpu or :gpu"
   defp expected(:stream), do: ":stream to be an Emily.Stream"
@@ -151,4 +249,9 @@ defmodule Emily.Compiler do
   defp expected(:native), do: ":native to be true or false"
   defp expected(:native_fallback), do: ":native_fallback to be :eval or :raise"
   defp expected(:max_concurrency), do: ":max_concurrency to be a positive integer"
+
+  defp expected(:passes) do
+    names = Enum.map_join(Native.program_passes(), ", ", &inspect/1)
+    ":passes to be :all, :none or a list of #{names}"
+  end
 end

@@ -97,9 +97,17 @@ defmodule Emily.Native do
           | {:call, non_neg_integer(), [Emily.t()], reference()}
           | {:busy, reference()}
 
-  @doc "A program to be run."
-  @spec program_new(program()) :: reference()
-  def program_new(_program), do: not_loaded()
+  @doc "A program to be run, once these passes have gone over it."
+  @spec program_new(program(), [atom()]) :: reference()
+  def program_new(_program, _passes \\ []), do: not_loaded()
+
+  @doc "A program after these passes, and how often each of them found something to do."
+  @spec program_optimized(program(), [atom()]) :: {program(), [{atom(), non_neg_integer()}]}
+  def program_optimized(_program, _passes), do: not_loaded()
+
+  @doc "All passes, in the order in which they run."
+  @spec program_passes() :: [atom()]
+  def program_passes, do: not_loaded()
 
   @doc """
   An answer; or `:pending`, and `{reference, {:ok, answer} | {:error, exception}}` follows.

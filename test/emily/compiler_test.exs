@@ -13,6 +13,8 @@ if Code.ensure_loaded?(Nx) do
     @moduletag :nx
     @moduletag :native
 
+    doctest Compiler
+
     defmodule Twice do
       defstruct []
     end
@@ -38,6 +40,7 @@ if Code.ensure_loaded?(Nx) do
       expected = Nx.Defn.jit_apply(fun, arguments, compiler: Evaluator)
       result = compiled(fun, arguments)
       assert bits(result) == bits(expected)
+      assert bits(compiled(fun, arguments, passes: :none)) == bits(expected)
       result
     end
 
@@ -385,6 +388,9 @@ if Code.ensure_loaded?(Nx) do
             {[native: 1], "expected :native to be true or false, got: 1"},
             {[max_concurrency: 0], "expected :max_concurrency to be a positive integer, got: 0"},
             {[native_fallback: :no], "expected :native_fallback to be :eval or :raise, got: :no"},
+            {[passes: [:dead_code, :fusion]],
+             "expected :passes to be :all, :none or a list of :constants, :identities, " <>
+               ":loop_invariants, :common_subexpressions, :dead_code, got: [:dead_code, :fusion]"},
             {[stream: :cpu], "expected :stream to be an Emily.Stream, got: :cpu"}
           ] do
         error =

@@ -20,17 +20,18 @@ defmodule Emily.Compiler.Function do
         }
 
   @doc """
-  The function that gives `expression`, computed on `device`; `hooks` are callbacks by name.
+  The function that gives `expression`, computed on `device`; `hooks` are callbacks by name, and `passes`
+  go over the program.
   """
-  @spec new(Nx.Container.t(), :cpu | :gpu, map()) ::
+  @spec new(Nx.Container.t(), :cpu | :gpu, map(), [atom()]) ::
           {:ok, t()} | {:error, atom(), String.t()}
-  def new(expression, device, hooks) do
+  def new(expression, device, hooks, passes) do
     flat = Composite.traverse(expression, &Nx.devectorize/1)
 
     with {:ok, lowered} <- Lowering.program(flat, hooks) do
       {:ok,
        %__MODULE__{
-         program: Native.program_new(lowered.program),
+         program: Native.program_new(lowered.program, passes),
          inputs: Enum.map(lowered.inputs, &held(&1, device)),
          calls: List.to_tuple(lowered.calls),
          output: Composite.traverse(expression, &%{Nx.to_template(&1) | donatable?: false}),

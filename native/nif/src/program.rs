@@ -6,7 +6,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use emily_core::{Executable, Pause, Program, Replay, Result, Tensor, guarded};
+use emily_core::{Executable, Pass, Pause, Program, Replay, Result, Tensor, guarded};
 use rustler::{Encoder, Env, NifResult, Reference, Resource, ResourceArc, Term};
 use smallvec::SmallVec;
 
@@ -50,10 +50,34 @@ impl ReplayRef {
     }
 }
 
-/// A program to be run. It may be long, hence off the schedulers.
+/// A program to be run, after `passes`. It may be long, hence off the schedulers.
 #[rustler::nif(schedule = "DirtyCpu")]
-fn program_new(program: Term<'_>) -> NifResult<ResourceArc<ExecutableRef>> {
+fn program_new(program: Term<'_>, passes: Term<'_>) -> NifResult<ResourceArc<ExecutableRef>> {
+    let (program, _) = optimized(program, passes)?;
+    Ok(ResourceArc::new(ExecutableRef(Arc::new(program.into()))))
+}
+
+/// A program after `passes`, as data, and how often each of them found something to do.
+#[rustler::nif(schedule = "DirtyCpu")]
+fn program_optimized(
+    program: Term<'_>,
+    passes: Term<'_>,
+) -> NifResult<(Program, Vec<(Pass, usize)>)> {
+    optimized(program, passes)
+}
+
+/// All passes, in the order in which they run.
+#[rustler::nif]
+fn program_passes() -> Vec<Pass> {
+    Pass::ALL.to_vec()
+}
+
+fn optimized(program: Term<'_>, passes: Term<'_>) -> NifResult<(Program, Vec<(Pass, usize)>)> {
     check(program)?;
+    let passes: SmallVec<[Pass; 8]> = decode_list(passes, Term::decode).map_err(|_| {
+        let given = inspect(passes);
+        argument(format!("expected a list of passes, got: {given}"))
+    })?;
     let decoded: Program = program.decode().map_err(|error| match error {
         rustler::Error::RaiseTerm(text) => {
             let text = text.encode(program.get_env()).decode::<String>();
@@ -61,7 +85,7 @@ fn program_new(program: Term<'_>) -> NifResult<ResourceArc<ExecutableRef>> {
         }
         _ => argument(format!("expected a program, got: {}", inspect(program))),
     })?;
-    Ok(ResourceArc::new(ExecutableRef(Arc::new(decoded.into()))))
+    guarded(|| decoded.optimized(&passes)).map_err(failed)
 }
 
 /// Of the inputs, those that are `donated` are given up: MLX may compute in their memory.

@@ -69,11 +69,12 @@ pub(super) fn fold(
 }
 
 /// The integer types that MLX has; between u64 and signed ones Nx compares in another type than either.
-fn is_counted(ty: Type) -> bool {
+pub(super) fn is_counted(ty: Type) -> bool {
     matches!(ty.kind(), Kind::Unsigned | Kind::Signed) && !ty.is_narrow() && ty != Type::U64
 }
 
-fn fits(value: Known, ty: Type) -> bool {
+/// Whether a type of integers has this one.
+pub(super) fn fits(value: Known, ty: Type) -> bool {
     let bits = ty.bits();
     if ty.kind() == Kind::Unsigned {
         (0..1 << bits).contains(&value)

@@ -5,6 +5,7 @@ mod elementwise;
 mod executable;
 mod known;
 mod liveness;
+mod passes;
 mod replay;
 mod step;
 
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::{Error, Op, Result, TensorType};
 
 pub use executable::Executable;
+pub use passes::Pass;
 pub use replay::{Call, Pause, Replay};
 pub use step::{Clause, Instruction, Step};
 

@@ -1,0 +1,136 @@
+//! Programs for tests, in few words.
+
+use std::sync::Arc;
+
+use crate::{
+    Device, Executable, Instruction, Number, Op, Pause, Program, Replay, Shape, Step, Stream,
+    Tensor, TensorType, Type, install_error_handler,
+};
+
+/// `f32[2][3]`
+pub(super) fn ty(text: &str) -> TensorType {
+    let (name, dims) = text.split_once('[').unwrap_or((text, ""));
+    let dims = dims.split(['[', ']']).filter(|dim| !dim.is_empty());
+    let dims: Vec<i64> = dims.map(|dim| dim.parse().unwrap()).collect();
+    let mut types = Type::ALL.into_iter();
+    TensorType {
+        ty: types.find(|ty| ty.to_string() == name).unwrap(),
+        shape: Shape::new(&dims).unwrap(),
+    }
+}
+
+pub(super) fn step(op: impl Into<Step>, outs: &[&str], inputs: &[usize]) -> Instruction {
+    Instruction {
+        op: op.into(),
+        outs: outs.iter().map(|out| ty(out)).collect(),
+        inputs: inputs.to_vec(),
+    }
+}
+
+pub(super) fn op(op: Op, out: &str, inputs: &[usize]) -> Instruction {
+    step(op, &[out], inputs)
+}
+
+pub(super) fn constant(value: f64, out: &str) -> Instruction {
+    let value = Number::Float(value);
+    op(Op::Constant { value }, out, &[])
+}
+
+pub(super) fn integer(value: i128, out: &str) -> Instruction {
+    let value = Number::Integer(value);
+    op(Op::Constant { value }, out, &[])
+}
+
+pub(super) fn program(inputs: &[&str], steps: Vec<Instruction>, outputs: &[usize]) -> Program {
+    let inputs = inputs.iter().map(|input| ty(input)).collect();
+    Program::new(inputs, steps, outputs.to_vec()).unwrap()
+}
+
+/// Elementwise operations without attributes.
+pub(super) fn elementwise() -> Vec<Op> {
+    vec![
+        Op::Add,
+        Op::Subtract,
+        Op::Multiply,
+        Op::Divide,
+        Op::Pow,
+        Op::Remainder,
+        Op::Quotient,
+        Op::Atan2,
+        Op::Min,
+        Op::Max,
+        Op::BitwiseAnd,
+        Op::BitwiseOr,
+        Op::BitwiseXor,
+        Op::BitwiseNot,
+        Op::LeftShift,
+        Op::RightShift,
+        Op::Equal,
+        Op::NotEqual,
+        Op::Greater,
+        Op::Less,
+        Op::GreaterEqual,
+        Op::LessEqual,
+        Op::LogicalAnd,
+        Op::LogicalOr,
+        Op::LogicalXor,
+        Op::LogicalNot,
+        Op::IsNan,
+        Op::IsInfinity,
+        Op::Negate,
+        Op::Abs,
+        Op::Sign,
+        Op::Exp,
+        Op::Expm1,
+        Op::Log,
+        Op::Log1p,
+        Op::Sigmoid,
+        Op::Cos,
+        Op::Sin,
+        Op::Tan,
+        Op::Cosh,
+        Op::Sinh,
+        Op::Tanh,
+        Op::Acos,
+        Op::Asin,
+        Op::Atan,
+        Op::Acosh,
+        Op::Asinh,
+        Op::Atanh,
+        Op::Sqrt,
+        Op::Rsqrt,
+        Op::Erf,
+        Op::Ceil,
+        Op::Floor,
+        Op::Round,
+    ]
+}
+
+pub(super) fn stream() -> Stream {
+    install_error_handler();
+    Stream::new(Device::Cpu).unwrap()
+}
+
+/// The bytes of a program's results.
+pub(super) fn bits(program: &Program, inputs: &[Arc<Tensor>], stream: &Stream) -> Vec<Vec<u8>> {
+    let executable = Arc::new(Executable::from(program.clone()));
+    let mut replay = Replay::new(&executable, stream, inputs.to_vec()).unwrap();
+    let results = loop {
+        match replay.advance(usize::MAX).unwrap() {
+            Pause::Done(results) => break results,
+            Pause::Compute(roots) => {
+                for root in roots {
+                    root.eval().unwrap();
+                }
+            }
+            Pause::Busy => {}
+            Pause::Call(_) => panic!("expected a program without calls"),
+        }
+    };
+    let bytes = |result: &Arc<Tensor>| {
+        let readable = result.readable().unwrap();
+        readable.eval().unwrap();
+        readable.bytes().unwrap().to_vec()
+    };
+    results.iter().map(bytes).collect()
+}
