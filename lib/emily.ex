@@ -248,6 +248,21 @@ defmodule Emily do
     Native.op(Stream.reference(), operation(name, attributes), output(inputs, out), inputs)
   end
 
+  # Functions need what the bare build has not.
+  @compile {:no_warn_undefined, Emily.Program}
+
+  @doc """
+  Writes a function with its weights to a folder; see `Emily.Program.export/4`.
+  """
+  @spec export(function(), [term()], Path.t(), keyword()) :: :ok
+  defdelegate export(fun, arguments, path, options \\ []), to: Emily.Program
+
+  @doc """
+  Reads a function that `export/4` has written; see `Emily.Program.import/2`.
+  """
+  @spec import(Path.t(), keyword()) :: function()
+  defdelegate import(path, options \\ []), to: Emily.Program
+
   @doc false
   # The answer that a stream's thread sends.
   def await(reference) do

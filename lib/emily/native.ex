@@ -126,6 +126,29 @@ defmodule Emily.Native do
   @spec program_resume(reference(), [Emily.t()], reference()) :: answer() | :pending
   def program_resume(_replay, _results, _reference), do: not_loaded()
 
+  @doc """
+  `:pending`, and `{reference, {:ok, :ok} | {:error, exception}}` follows: writes a program and its
+  weights, with these names, to a folder. `interface` is the JSON that the file has of it.
+  """
+  @spec program_write(
+          reference(),
+          Path.t(),
+          program(),
+          String.t(),
+          [String.t()],
+          [Emily.t()],
+          reference()
+        ) :: :pending
+  def program_write(_stream, _folder, _program, _interface, _names, _weights, _reference),
+    do: not_loaded()
+
+  @doc """
+  `:pending`, and `{reference, {:ok, {program, weights, interface}} | {:error, exception}}` follows: the
+  program in a folder, the weights among its inputs, in order, and its interface as JSON.
+  """
+  @spec program_read(reference(), Path.t(), pos_integer(), reference()) :: :pending
+  def program_read(_stream, _folder, _most_steps, _reference), do: not_loaded()
+
   @doc "The element type and the shape."
   @spec tensor_type(Emily.t()) :: {Emily.dtype(), Emily.shape()}
   def tensor_type(_tensor), do: not_loaded()

@@ -3,7 +3,8 @@ defmodule Mix.Tasks.Emily.Golden do
 
   @moduledoc """
   Records what `Nx.BinaryBackend` computes into `test/golden/`, one file an operation, and what
-  `Nx.Type` says of types into `types.json` there.
+  `Nx.Type` says of types into `types.json` there. Programs and what it gives for them go into
+  `programs/`; Emily itself writes these, so its library must be there.
 
       EMILY_DEPS_PATH=… MIX_ENV=test mix emily.golden [--into DIR]
 
@@ -45,7 +46,7 @@ defmodule Mix.Tasks.Emily.Golden do
   @impl true
   def run(args) do
     folder = folder(args)
-    {:ok, _started} = Application.ensure_all_started(:nx)
+    {:ok, _started} = Application.ensure_all_started(:emily)
     Nx.default_backend(Nx.BinaryBackend)
 
     File.mkdir_p!(folder)
@@ -55,9 +56,11 @@ defmodule Mix.Tasks.Emily.Golden do
     File.write!(Path.join(folder, "types.json"), Golden.Types.table())
     by_name = Enum.group_by(cases, &Golden.Case.name/1)
     sizes = for {name, cases} <- by_name, do: write(folder, name, cases)
+    programs = folder |> Path.join("programs") |> Golden.Programs.record()
 
     Mix.shell().info(
-      "#{length(cases)} cases of #{map_size(by_name)} operations, #{Enum.sum(sizes)} bytes"
+      "#{length(cases)} cases of #{map_size(by_name)} operations, #{Enum.sum(sizes)} bytes; " <>
+        "programs, #{programs} bytes"
     )
   end
 

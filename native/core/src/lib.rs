@@ -38,7 +38,9 @@ pub use mlx::{mlx_version, set_memory_limit};
 pub use number::{NonFinite, Number};
 pub use op::{Assertion, Direction, Op, QrMode, TieBreak, TransformA};
 pub use pointer::tensor_at;
-pub use program::{Call, Clause, Executable, Instruction, Pass, Pause, Program, Replay, Step};
+pub use program::{
+    Call, Clause, Executable, Instruction, Pass, Pause, Program, Replay, Step, file,
+};
 pub use stream::{Device, Stream};
 pub use tensor_type::{Shape, TensorType};
 pub use types::{Kind, Type};

@@ -5,6 +5,7 @@
 
 mod binary;
 mod disposal;
+mod file;
 mod halt;
 mod handle;
 mod info;

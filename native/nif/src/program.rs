@@ -28,10 +28,17 @@ mod atoms {
 const SHORT: usize = 256;
 
 /// A program that can be run.
-struct ExecutableRef(Arc<Executable>);
+pub struct ExecutableRef(Arc<Executable>);
 
 #[rustler::resource_impl]
 impl Resource for ExecutableRef {}
+
+impl ExecutableRef {
+    /// A new reference.
+    pub fn make(executable: Arc<Executable>) -> ResourceArc<Self> {
+        ResourceArc::new(Self(executable))
+    }
+}
 
 /// A program that is under way, until somebody goes on with it.
 struct ReplayRef(Mutex<Option<Replay>>);
@@ -54,7 +61,7 @@ impl ReplayRef {
 #[rustler::nif(schedule = "DirtyCpu")]
 fn program_new(program: Term<'_>, passes: Term<'_>) -> NifResult<ResourceArc<ExecutableRef>> {
     let (program, _) = optimized(program, passes)?;
-    Ok(ResourceArc::new(ExecutableRef(Arc::new(program.into()))))
+    Ok(ExecutableRef::make(Arc::new(program.into())))
 }
 
 /// A program after `passes`, as data, and how often each of them found something to do.
@@ -73,19 +80,24 @@ fn program_passes() -> Vec<Pass> {
 }
 
 fn optimized(program: Term<'_>, passes: Term<'_>) -> NifResult<(Program, Vec<(Pass, usize)>)> {
-    check(program)?;
     let passes: SmallVec<[Pass; 8]> = decode_list(passes, Term::decode).map_err(|_| {
         let given = inspect(passes);
         argument(format!("expected a list of passes, got: {given}"))
     })?;
-    let decoded: Program = program.decode().map_err(|error| match error {
+    let decoded = decode(program)?;
+    guarded(|| decoded.optimized(&passes)).map_err(failed)
+}
+
+/// A program as Elixir has it.
+pub fn decode(program: Term<'_>) -> NifResult<Program> {
+    check(program)?;
+    program.decode().map_err(|error| match error {
         rustler::Error::RaiseTerm(text) => {
             let text = text.encode(program.get_env()).decode::<String>();
             argument(text.unwrap_or_else(|_| "expected a program".to_owned()))
         }
         _ => argument(format!("expected a program, got: {}", inspect(program))),
-    })?;
-    guarded(|| decoded.optimized(&passes)).map_err(failed)
+    })
 }
 
 /// Of the inputs, those that are `donated` are given up: MLX may compute in their memory.
@@ -189,7 +201,8 @@ fn answer(env: Env<'_>, pause: Pause, replay: Replay) -> Term<'_> {
     }
 }
 
-fn tensors(list: Term<'_>) -> NifResult<SmallVec<[Arc<Tensor>; 8]>> {
+/// The tensors of a list of references.
+pub fn tensors(list: Term<'_>) -> NifResult<SmallVec<[Arc<Tensor>; 8]>> {
     let tensors = references(list)?;
     tensors.iter().map(|tensor| tensor.get()).collect()
 }

@@ -126,8 +126,11 @@ defmodule Emily.Golden.Case do
         do: Map.put(fields, :outs, Enum.map(results(one.out), &fields/1)),
         else: Map.put(fields, :out, fields(one.out))
 
-    [JSON.encode_to_iodata!(fields, &encode/2), ?\n]
+    to_json(fields)
   end
+
+  @doc "A term as JSON and a line's end, with the keys of maps in order."
+  def to_json(term), do: [JSON.encode_to_iodata!(term, &encode/2), ?\n]
 
   # A map's own order is that in which its atoms were first loaded.
   defp encode(map, encoder) when is_map(map),

@@ -6,6 +6,7 @@ use super::{Program, Step, liveness::Liveness};
 pub struct Executable {
     program: Program,
     plan: Plan,
+    most_steps: u64,
 }
 
 /// When a program's values can be given up, and those of the programs in it.
@@ -18,11 +19,28 @@ pub(super) struct Plan {
 impl From<Program> for Executable {
     fn from(program: Program) -> Self {
         let plan = Plan::of(&program);
-        Self { program, plan }
+        Self {
+            program,
+            plan,
+            most_steps: u64::MAX,
+        }
     }
 }
 
 impl Executable {
+    /// A program that fails after so many steps: operations, and beginnings of programs in it. A loop
+    /// in a program of unknown origin may go on for ever.
+    pub fn limited(program: Program, most_steps: u64) -> Self {
+        Self {
+            most_steps,
+            ..program.into()
+        }
+    }
+
+    pub(super) const fn most_steps(&self) -> u64 {
+        self.most_steps
+    }
+
     /// What it does.
     pub const fn program(&self) -> &Program {
         &self.program

@@ -3,11 +3,14 @@
 mod accumulation;
 mod elementwise;
 mod executable;
+pub mod file;
+mod json;
 mod known;
 mod liveness;
 mod passes;
 mod replay;
 mod step;
+mod trial;
 
 use serde::{Deserialize, Serialize};
 

@@ -25,6 +25,8 @@ pub struct Replay {
     decision: Option<(Value, usize)>,
     /// Operations since what is carried through a loop was last computed.
     pending: usize,
+    /// How many steps there were.
+    steps: u64,
 }
 
 /// What a program has come to.
@@ -95,6 +97,7 @@ impl Replay {
             frames: Vec::new(),
             decision: None,
             pending: 0,
+            steps: 0,
         };
         replay.enter(0, inputs.into_iter().map(Value::from).collect());
         Ok(replay)
@@ -128,10 +131,23 @@ impl Replay {
                 return Ok(Pause::Busy);
             }
             left -= 1;
+            self.count()?;
             if let Some(pause) = self.step()? {
                 return Ok(pause);
             }
         }
+    }
+
+    /// Counts a step, of which there may be a limited number.
+    fn count(&mut self) -> Result<()> {
+        let most = self.executable.most_steps();
+        self.steps += 1;
+        if self.steps <= most {
+            return Ok(());
+        }
+        Err(Error::argument(format!(
+            "expected the program to end within {most} steps, got: one that goes on"
+        )))
     }
 
     /// One instruction, or the end of a program.

@@ -18,7 +18,7 @@ pub struct Instruction {
 }
 
 /// An operation, or what decides which operations come next.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Step {
     /// The body of the first clause whose predicate is not zero, or `last`. All of them get the inputs.
