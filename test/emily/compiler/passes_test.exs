@@ -60,6 +60,37 @@ if Code.ensure_loaded?(Nx) do
       assert Nx.to_binary(run.(:all)) == expected
     end
 
+    defn never(x, singular) do
+      {_i, x, _singular} =
+        while {i = 5, x, singular}, i < 3 do
+          {i + 1, x + Nx.sum(Nx.LinAlg.cholesky(singular)), singular}
+        end
+
+      x
+    end
+
+    test "what fails in a loop that never runs does not fail" do
+      singular = Nx.tensor([[1.0, 2.0], [2.0, 1.0]])
+      result = Nx.Defn.jit_apply(&never/2, [Nx.tensor(1.5), singular], compiler: Compiler)
+      assert Nx.to_number(result) == 1.5
+    end
+
+    defn noting(x) do
+      {_i, x, _dead} =
+        while {i = 0, x, dead = 10}, i < 2 do
+          {i + 1, x * 2, io_call(dead + 1, :note)}
+        end
+
+      x
+    end
+
+    test "hooks of what no result depends on are called, in their order" do
+      me = self()
+      options = [compiler: Compiler, hooks: %{note: &send(me, {:noted, Nx.to_number(&1)})}]
+      assert Nx.to_number(Nx.Defn.jit_apply(&noting/1, [3], options)) == 12
+      assert {:messages, [noted: 11, noted: 12]} = Process.info(me, :messages)
+    end
+
     test "programs in programs are explained further in" do
       text = Compiler.explain(&weighted/2, @arguments)
       [_, _, found | _] = lines = String.split(text, "\n")

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use super::samples::{constant, integer, op, program as build, step, ty};
 use crate::{Clause, Instruction, Op, Program, Step, Stream, Tensor};
 
-/// The types of all values.
-const TYPES: [&str; 4] = ["f32[2][3]", "f32", "s32", "u8"];
+/// The types of all values. The first one is a square, so that it may be transposed, of enough elements
+/// for their sum to depend on the order in which they lie in memory.
+const TYPES: [&str; 4] = ["f32[17][17]", "f32", "s32", "u8"];
 
 /// A program and inputs for it, always the same ones for a seed.
 pub(super) fn program(seed: u64, stream: &Stream) -> (Program, Vec<Arc<Tensor>>) {
@@ -132,6 +133,11 @@ impl Random {
                 let (from, to) = self.one_of(&[("s32", "f32"), ("u8", "s32"), ("s32", "u8")]);
                 let x = self.value(draft, from);
                 draft.add_one(Op::AsType, to, &[x]);
+            }
+            8 if self.below(2) == 0 => {
+                let x = self.value(draft, wide);
+                let axes = self.one_of(&[vec![0, 1], vec![1, 0]]);
+                draft.add_one(Op::Transpose { axes }, wide, &[x]);
             }
             8 => {
                 let x = self.value(draft, "f32");
