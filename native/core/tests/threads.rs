@@ -24,9 +24,11 @@ fn f32s(dims: &[i64]) -> TensorType {
     }
 }
 
+/// A stream on the GPU, where there is one.
 fn stream() -> Stream {
     install_error_handler();
-    Stream::new(Device::Cpu).unwrap()
+    let device = *Device::available().last().unwrap();
+    Stream::new(device).unwrap()
 }
 
 /// A square matrix with `side` rows of numbers that depend on `seed`.
