@@ -34,29 +34,46 @@ impl Mlx {
     /// Orthonormal columns and upper triangular factors, both reduced.
     pub(crate) fn qr(self, x: &Array) -> Result<(Array, Array)> {
         // SAFETY: the handle is live and the results' are writable.
-        pair(|q, r| unsafe { sys::mlx_linalg_qr(q, r, x.raw(), self.0) })
+        let (q, r) = pair(|q, r| unsafe { sys::mlx_linalg_qr(q, r, x.raw(), self.0) })?;
+        Ok((self.alone(q)?, self.alone(r)?))
     }
 
     /// Ascending eigenvalues, and eigenvectors as columns, of the matrices' lower triangles. On what
     /// is not finite LAPACK fails, which ends the process.
     pub(crate) fn eigh(self, x: &Array) -> Result<(Array, Array)> {
         // SAFETY: the handle is live, the results' are writable, and the text ends with a NUL.
-        pair(|values, vectors| unsafe {
+        let (values, vectors) = pair(|values, vectors| unsafe {
             sys::mlx_linalg_eigh(values, vectors, x.raw(), c"L".as_ptr(), self.0)
-        })
+        })?;
+        Ok((self.alone(values)?, self.alone(vectors)?))
     }
 
     /// The full U, the descending singular values, and the full V transposed. On what is not finite
     /// LAPACK fails, which ends the process.
     pub(crate) fn svd(self, x: &Array) -> Result<[Array; 3]> {
         // SAFETY: the handle is live and the list is writable.
-        triple(|list| unsafe { sys::mlx_linalg_svd(list, x.raw(), true, self.0) })
+        let parts = triple(|list| unsafe { sys::mlx_linalg_svd(list, x.raw(), true, self.0) })?;
+        self.each_alone(parts)
     }
 
     /// The row of L that each row of the matrix is in, L and U.
     pub(crate) fn lu(self, x: &Array) -> Result<[Array; 3]> {
         // SAFETY: the handle is live and the list is writable.
-        triple(|list| unsafe { sys::mlx_linalg_lu(list, x.raw(), self.0) })
+        let parts = triple(|list| unsafe { sys::mlx_linalg_lu(list, x.raw(), self.0) })?;
+        self.each_alone(parts)
+    }
+
+    fn each_alone(self, [a, b, c]: [Array; 3]) -> Result<[Array; 3]> {
+        Ok([self.alone(a)?, self.alone(b)?, self.alone(c)?])
+    }
+
+    /// One of several results of a function as an array that does not know of the others.
+    ///
+    /// Whoever copies or drops a reference to such a result looks at the others' references, which an
+    /// evaluation on another thread clears. The node in between shares the memory and computes nothing.
+    fn alone(self, x: Array) -> Result<Array> {
+        // SAFETY: the handle is live and the result's is writable.
+        Array::from_call(|out| unsafe { sys::mlx_stop_gradient(out, x.raw(), self.0) })
     }
 }
 
