@@ -9,7 +9,7 @@ use std::{
 
 use safetensors::tensor::{Dtype, Metadata, TensorInfo, View};
 
-use crate::{Error, Result, Shape, Stream, Tensor, TensorType, Type};
+use crate::{Error, Result, Shape, Stream, Tensor, TensorType, Type, adopted};
 
 /// A header larger than this is none: it has room for a hundred thousand tensors.
 const LARGEST_HEADER: u64 = 16 << 20;
@@ -22,13 +22,13 @@ pub struct Tensors {
     metadata: Metadata,
     /// Where the header ends.
     start: u64,
-    data: Box<dyn Source>,
+    data: Box<dyn Readable>,
 }
 
 /// What can be read from any place.
-trait Source: Read + Seek + Send {}
+trait Readable: Read + Seek + Send {}
 
-impl<T: Read + Seek + Send> Source for T {}
+impl<T: Read + Seek + Send> Readable for T {}
 
 impl Tensors {
     /// The tensors of the file at `path`.
@@ -135,7 +135,7 @@ impl Tensors {
             .seek(SeekFrom::Start(self.start + from as u64))
             .and_then(|_| self.data.read_exact(&mut bytes))
             .map_err(|error| io(&self.path, &error))?;
-        Tensor::from_bytes(stream, ty, &bytes)
+        Tensor::adopt(stream, ty, Bytes(bytes))
             .map_err(|error| self.broken(format!("{name}: {error}")))
     }
 
@@ -192,6 +192,16 @@ pub fn save_tensors(path: &Path, tensors: &[(&str, &Tensor)]) -> Result<()> {
     let views: Vec<_> = views.collect::<Result<_>>()?;
     safetensors::serialize_to_file(views, None, path)
         .map_err(|error| Error::argument(format!("{}: {error}", path.display())))
+}
+
+/// What was read of a file, which becomes the tensor where that is possible.
+struct Bytes(Vec<u8>);
+
+// SAFETY: nothing changes the vector, or has it grow, and so its elements stay where they are.
+unsafe impl adopted::Source for Bytes {
+    fn bytes(&self) -> &[u8] {
+        &self.0
+    }
 }
 
 struct Stored<'a> {
