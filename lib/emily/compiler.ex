@@ -51,6 +51,8 @@ defmodule Emily.Compiler do
 
     * `Nx.reduce/4` and `Nx.window_reduce/5` with a function that has a `while`, or makes a tensor that
       is no scalar
+    * tensors of `{:c, 128}`, which MLX does not have
+    * conditions and loops that lie more than 14 deep in each other
   """
 
   @behaviour Nx.Defn.Compiler

@@ -11,6 +11,9 @@ defmodule Emily.Compiler.Lowering do
   alias Nx.Defn.{Composite, Expr, Tree}
   alias Nx.Tensor, as: T
 
+  # The function of a reduction is one more program.
+  @deepest 14
+
   @typedoc """
   A program, what its inputs are, in order, and the functions that it calls.
 
@@ -172,7 +175,7 @@ defmodule Emily.Compiler.Lowering do
     {initial, {scope, state}} = numbers(initial, acc)
     outs = Enum.map(initial, &Map.fetch!(scope.types, &1))
 
-    start = Scope.new(scope, %{})
+    start = scope |> Scope.new(%{}) |> within_reach(:while)
 
     {_numbers, start} =
       outs
@@ -187,7 +190,7 @@ defmodule Emily.Compiler.Lowering do
     {condition_outputs, {condition, state}} = closed.(condition, start, state)
     start = Scope.take_over(start, condition)
     {body_outputs, {body, state}} = closed.(body, start, state)
-
+    {body_outputs, body} = of_types(body_outputs, outs, body)
     scope = body.parent
     captures = Scope.captures(body)
     types = outs ++ Enum.map(captures, &Map.fetch!(scope.types, &1))
@@ -271,11 +274,37 @@ defmodule Emily.Compiler.Lowering do
 
   # A part of a `cond`, which begins with what those before it have captured.
   defp branch(expression, before, {scope, state}) do
-    branch = Scope.new(scope, Tree.scope_ids(expression, scope.ids))
+    branch = scope |> Scope.new(Tree.scope_ids(expression, scope.ids)) |> within_reach(:cond)
     branch = if before, do: Scope.take_over(branch, %{before | parent: scope}), else: branch
     {outputs, {branch, state}} = numbers(expression, {%{branch | kind: :branch}, state})
     {{branch, outputs}, branch, {branch.parent, state}}
   end
+
+  # What Nx makes of gradients may give a loop other types than it begins with.
+  defp of_types(numbers, outs, scope) do
+    numbers
+    |> Enum.zip(outs)
+    |> Enum.map_reduce(scope, fn {number, {_, shape} = out}, scope ->
+      case Map.fetch!(scope.types, number) do
+        ^out ->
+          {number, scope}
+
+        {_other, ^shape} ->
+          {[number], scope} = Scope.instruction(scope, :as_type, [out], [number])
+          {number, scope}
+
+        other ->
+          reason = "its body makes #{inspect(other)} of #{inspect(out)}"
+          throw({:unsupported, :while, reason})
+      end
+    end)
+  end
+
+  # The core takes no programs that lie deeper in each other.
+  defp within_reach(%{depth: depth}, construct) when depth > @deepest,
+    do: throw({:unsupported, construct, "it lies more than #{@deepest} deep in others"})
+
+  defp within_reach(scope, _construct), do: scope
 
   # The default implementation of a block: its parameters are the block's arguments.
   defp inline(default, arguments, node, acc) do
@@ -311,6 +340,9 @@ defmodule Emily.Compiler.Lowering do
 
   defp one_or_several(numbers, %T{type: {:tuple, _size}}), do: {:several, numbers}
   defp one_or_several([number], _node), do: number
+
+  defp type(%T{type: {:c, 128}, data: %Expr{op: op}}),
+    do: throw({:unsupported, op, "MLX has {:c, 64} and not {:c, 128}"})
 
   defp type(%T{type: type, shape: shape, vectorized_axes: axes}),
     do: {type, Keyword.values(axes) ++ Tuple.to_list(shape)}

@@ -10,6 +10,8 @@ defmodule Emily.Compiler.Scope do
 
   @enforce_keys [:parent, :ids]
   defstruct parent: nil,
+            # How many programs are around this one.
+            depth: 0,
             # `:closed` takes nothing from around it but tensors; a `:branch` of a cond takes nodes.
             kind: :root,
             # Which nodes are computed here and not in a branch of a cond; for the branches to know.
@@ -32,7 +34,8 @@ defmodule Emily.Compiler.Scope do
 
   @doc "A program in `parent`, or the outermost one."
   @spec new(t() | nil, map()) :: t()
-  def new(parent, ids), do: %__MODULE__{parent: parent, ids: ids}
+  def new(nil, ids), do: %__MODULE__{parent: nil, ids: ids}
+  def new(parent, ids), do: %__MODULE__{parent: parent, ids: ids, depth: parent.depth + 1}
 
   @doc "Adds an input."
   @spec input(t(), Native.out()) :: {integer(), t()}

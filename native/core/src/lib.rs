@@ -41,6 +41,6 @@ pub use pointer::tensor_at;
 pub use program::{
     Call, Clause, Executable, Instruction, Pass, Pause, Program, Replay, Step, file,
 };
-pub use stream::{Device, Stream};
+pub use stream::{Device, Stream, check_wanted};
 pub use tensor_type::{Shape, TensorType};
 pub use types::{Kind, Type};

@@ -16,8 +16,7 @@ use std::{
 use mlx_sys as sys;
 
 use crate::{
-    Array, Error, Result, Stream, error::take_message, eval::LOCK, mlx::ArrayList,
-    stream::is_wanted,
+    Array, Result, Stream, error::take_message, eval::LOCK, mlx::ArrayList, stream::check_wanted,
 };
 
 /// What one part is to take. Waiting for it to end costs about a hundredth of that.
@@ -72,9 +71,7 @@ pub(crate) fn evaluate<'a>(
         if begun.whole {
             return Ok(());
         }
-        if !is_wanted() {
-            return Err(Error::Stream("nobody waits for it any more".to_owned()));
-        }
+        check_wanted()?;
     }
 }
 

@@ -102,9 +102,16 @@ impl Job {
     }
 }
 
-/// Whether anybody waits for what this thread computes.
-pub(crate) fn is_wanted() -> bool {
-    WANTED.with_borrow(|wanted| wanted.as_ref().is_none_or(|wanted| wanted()))
+/// Goes on only if somebody waits for what this thread computes.
+///
+/// # Errors
+///
+/// If nobody does.
+pub fn check_wanted() -> Result<()> {
+    if WANTED.with_borrow(|wanted| wanted.as_ref().is_none_or(|wanted| wanted())) {
+        return Ok(());
+    }
+    Err(Error::Stream("nobody waits for it any more".to_owned()))
 }
 
 /// A queue of MLX's with the thread that evaluates on it.

@@ -40,6 +40,9 @@ pub fn cell(list: Term<'_>) -> Option<(Term<'_>, Term<'_>)> {
     list.list_get_cell().ok()
 }
 
+/// As [`TERMS`], of a program: about a million operations.
+const PROGRAM_TERMS: usize = 1 << 24;
+
 /// That all lists in `term` are proper, and that reading it ends soon.
 pub fn check(term: Term<'_>) -> NifResult<()> {
     let mut left = TERMS;
@@ -48,6 +51,19 @@ pub fn check(term: Term<'_>) -> NifResult<()> {
     } else {
         Err(Error::BadArg)
     }
+}
+
+/// The same of a program.
+pub fn check_program(program: Term<'_>) -> NifResult<()> {
+    let mut left = PROGRAM_TERMS;
+    if is_sound(program, DEPTH, &mut left) {
+        return Ok(());
+    }
+    Err(argument(format!(
+        "expected a program of proper lists, with at most a million operations, in which others do not lie \
+         deep, got: {}",
+        inspect(program)
+    )))
 }
 
 fn is_sound(term: Term<'_>, depth: usize, left: &mut usize) -> bool {

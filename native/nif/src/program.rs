@@ -6,14 +6,14 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use emily_core::{Executable, Pass, Pause, Program, Replay, Result, Tensor, guarded};
+use emily_core::{Executable, Pass, Pause, Program, Replay, Result, Tensor, check_wanted, guarded};
 use rustler::{Encoder, Env, NifResult, Reference, Resource, ResourceArc, Term};
 use smallvec::SmallVec;
 
 use crate::{
     handle::{Given, TensorRef},
     inspect::inspect,
-    list::{check, decode_list},
+    list::{check_program, decode_list},
     raise::{argument, failed},
     reply::from_worker,
     stream::StreamRef,
@@ -26,6 +26,10 @@ mod atoms {
 
 /// A scheduler adds about this many operations to MLX's graph in the time that it may be held.
 const SHORT: usize = 256;
+
+/// A loop may never end. After about this many operations, some ten milliseconds, it is asked whether
+/// its caller still lives.
+const LONG: usize = 1 << 14;
 
 /// A program that can be run.
 pub struct ExecutableRef(Arc<Executable>);
@@ -90,7 +94,7 @@ fn optimized(program: Term<'_>, passes: Term<'_>) -> NifResult<(Program, Vec<(Pa
 
 /// A program as Elixir has it.
 pub fn decode(program: Term<'_>) -> NifResult<Program> {
-    check(program)?;
+    check_program(program)?;
     program.decode().map_err(|error| match error {
         rustler::Error::RaiseTerm(text) => {
             let text = text.encode(program.get_env()).decode::<String>();
@@ -122,14 +126,14 @@ fn program_run<'a>(
     advance(env, replay, SHORT, reference)
 }
 
-/// As `program_run` with no end to its patience: what that has begun.
+/// As `program_run` with more patience: what that has begun.
 #[rustler::nif(schedule = "DirtyCpu")]
 fn program_go_on<'a>(
     env: Env<'a>,
     replay: ResourceArc<ReplayRef>,
     reference: Reference<'a>,
 ) -> NifResult<Term<'a>> {
-    advance(env, replay.take()?, usize::MAX, reference)
+    advance(env, replay.take()?, LONG, reference)
 }
 
 /// As `program_run`, after a call that has given `results`.
@@ -169,16 +173,17 @@ fn advance<'a>(
     Ok(atoms::pending().encode(env))
 }
 
-/// Goes on until there is an answer, on the stream's thread.
+/// Goes on until there is an answer, or nobody left to wait for one, on the stream's thread.
 fn follow(mut replay: Replay, mut roots: Vec<Arc<Tensor>>) -> Result<(Pause, Replay)> {
     loop {
         {
             let roots: SmallVec<[&Tensor; 4]> = roots.iter().map(AsRef::as_ref).collect();
             Tensor::eval_all(&roots)?;
         }
+        check_wanted()?;
         // Nothing may hold on to what is computed while the next round computes in its memory.
         roots.clear();
-        match replay.advance(usize::MAX)? {
+        match replay.advance(LONG)? {
             Pause::Compute(next) => roots = next,
             Pause::Busy => {}
             pause => return Ok((pause, replay)),
