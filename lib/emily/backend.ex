@@ -372,6 +372,8 @@ defmodule Emily.Backend do
     Native.from_binary(Device.stream(device), <<integer::64-signed-native>>, [], {:s, 64})
   end
 
-  def reference(%T{} = foreign, device),
-    do: from_binary(foreign, Nx.to_binary(foreign), device: device).data.ref
+  def reference(%T{} = foreign, device) do
+    flat = Nx.devectorize(foreign)
+    from_binary(flat, Nx.to_binary(flat), device: device).data.ref
+  end
 end

@@ -154,6 +154,11 @@ if Code.ensure_loaded?(Nx) do
       assert %{data: %Backend{device: :cpu}} = compiled(&softmax/1, [x], device: :cpu)
       assert %{data: %Backend{}} = compiled(fn -> Nx.iota({3}) end, [])
       assert %{data: %Backend{}} = compiled(fn x -> x end, [x])
+
+      rows = Nx.iota({2, 3}, type: :f32, backend: Nx.BinaryBackend) |> Nx.vectorize(:rows)
+      sums = compiled(&vectors/1, [rows])
+      assert sums.vectorized_axes == [rows: 2]
+      assert Nx.to_flat_list(sums) == [5.0, 14.0]
     end
 
     defn noisy(x) do
@@ -320,6 +325,49 @@ if Code.ensure_loaded?(Nx) do
 
       assert_raise ArgumentError, fn ->
         compiled(&Nx.add/2, [Nx.tensor([1, 2]), Nx.tensor([1, 2, 3])])
+      end
+    end
+
+    defn growing(x) do
+      grad(x, fn x -> x |> rows() |> Nx.sum() end)
+    end
+
+    defnp rows(x) do
+      while acc = x, row <- x do
+        acc * Nx.cos(acc) + Nx.sum(row)
+      end
+    end
+
+    test "gradients of loops may change their types on the way" do
+      # Nx begins with f32 for what the loop makes f64 of.
+      x = Nx.tensor([[1.0, 2.0], [0.5, 0.25]], type: :f64)
+      expected = Nx.Defn.jit_apply(&growing/1, [x], compiler: Evaluator)
+      result = compiled(&growing/1, [x])
+      assert Nx.type(result) == Nx.type(expected)
+      assert Nx.to_number(Nx.all_close(result, expected, rtol: 1.0e-4)) == 1
+    end
+
+    test "what lies too deep in each other, and types that MLX has not, go to the evaluator" do
+      nested = fn x ->
+        Enum.reduce(1..20, x, fn _, y ->
+          Nx.Defn.Expr.cond([{Nx.sum(y), Nx.add(y, 1)}], Nx.multiply(y, 2))
+        end)
+      end
+
+      assert Nx.to_number(compiled(nested, [1])) == 21
+
+      deep = fn x ->
+        Enum.reduce(1..20, x, fn at, y ->
+          Nx.Defn.Expr.cond([{Nx.greater(x, at), y}], Nx.multiply(x, at))
+        end)
+      end
+
+      assert_raise Emily.Error, ~r/cond, because it lies more than 14 deep in others/, fn ->
+        compiled(deep, [3])
+      end
+
+      assert_raise Emily.Error, ~r/fft, because MLX has {:c, 64} and not {:c, 128}/, fn ->
+        compiled(&Nx.fft/1, [Nx.tensor([1.0], type: :f64)])
       end
     end
 
