@@ -1,4 +1,4 @@
-//! Program files: what real ones give, and that no others do harm.
+//! Programs and their files: what real ones give, and that no others do harm.
 
 // Clippy knows test functions by their attribute; their fixtures may panic just as well.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
@@ -8,3 +8,4 @@ mod golden;
 mod hostile;
 mod mutation;
 mod refusals;
+mod running;
