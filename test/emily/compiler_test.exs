@@ -268,6 +268,20 @@ if Code.ensure_loaded?(Nx) do
       Cache.clear()
     end
 
+    test "a function that holds a graph that nobody could write out is compiled each time" do
+      Cache.clear()
+      shared = Enum.reduce(1..200, 1, fn _, inner -> {inner, inner} end)
+
+      fun = fn x ->
+        send(self(), {:traced, tuple_size(shared)})
+        Nx.add(x, 1)
+      end
+
+      for x <- [1, 2], do: assert(Nx.to_number(compiled(fun, [x])) == x + 1)
+      assert {:messages, [{:traced, 2}, {:traced, 2}]} = Process.info(self(), :messages)
+      assert :ets.info(Cache, :size) == 0
+    end
+
     test "Nx.Defn.compile takes its arguments, and refuses others" do
       fun = Nx.Defn.compile(&softmax/1, [Nx.template({3}, :f32)], @native)
       assert bits(fun.(Nx.tensor([1.0, 2.0, 3.0]))) == bits(softmax(Nx.tensor([1.0, 2.0, 3.0])))

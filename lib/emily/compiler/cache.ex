@@ -9,12 +9,23 @@ defmodule Emily.Compiler.Cache do
 
   @most 512
 
+  # Terms in a function. It may hold a graph that refers to its parts so often that to copy it into
+  # the table would never end; it is compiled each time.
+  @largest 2_000
+
   @spec start_link(keyword()) :: GenServer.on_start()
   def start_link(_options), do: GenServer.start_link(__MODULE__, nil, name: __MODULE__)
 
-  @doc "What is kept for `key`, or what `make` gives, which is kept from then on."
-  @spec fetch(term(), (-> value)) :: value when value: term()
-  def fetch(key, make) do
+  @doc """
+  What is kept for `key`, or what `make` gives, which is kept from then on.
+
+  The key is a tuple that begins with the function.
+  """
+  @spec fetch(tuple(), (-> value)) :: value when value: term()
+  def fetch(key, make),
+    do: if(small?(elem(key, 0), @largest), do: kept(key, make), else: make.())
+
+  defp kept(key, make) do
     case :ets.lookup(__MODULE__, key) do
       [{_key, value, _used}] ->
         :ets.update_element(__MODULE__, key, {3, now()})
@@ -34,6 +45,21 @@ defmodule Emily.Compiler.Cache do
     :ets.delete_all_objects(__MODULE__)
     :ok
   end
+
+  defp small?(term, most), do: left(term, most) > 0
+
+  # What is left of so many terms after those in this one; it ends when nothing is.
+  defp left(_term, left) when left <= 0, do: 0
+  defp left([head | tail], left), do: left(tail, left(head, left - 1))
+  defp left(map, left) when is_map(map), do: left(Map.to_list(map), left - 1)
+  defp left(tuple, left) when is_tuple(tuple), do: left(Tuple.to_list(tuple), left - 1)
+
+  defp left(fun, left) when is_function(fun) do
+    {:env, environment} = :erlang.fun_info(fun, :env)
+    left(environment, left - 1)
+  end
+
+  defp left(_other, left), do: left - 1
 
   defp now, do: System.monotonic_time()
 
