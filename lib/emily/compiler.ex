@@ -30,6 +30,8 @@ defmodule Emily.Compiler do
     * `:passes` - what is done to the program before it runs: `:all` (when absent), `:none`, or a list of
       the names below
 
+  Other options are left alone: libraries such as Axon pass their own ones on.
+
   ## Passes
 
   None of them changes a bit of any result. They go over the programs in `cond` and `while`, too, in this
@@ -44,8 +46,6 @@ defmodule Emily.Compiler do
     * `:common_subexpressions` - what is computed twice is computed once
     * `:dead_code` - what no result depends on is not computed, nor carried through a `while`, nor taken into a branch;
       errors that it would have raised are not raised. Hooks and calls are all made, in their order
-
-  Other options are left alone: libraries such as Axon pass their own ones on.
 
   ## What no program can say
 
