@@ -282,6 +282,20 @@ if Code.ensure_loaded?(Nx) do
       assert :ets.info(Cache, :size) == 0
     end
 
+    test "a function as large as a model is kept" do
+      Cache.clear()
+      layers = Enum.map(1..20_000, &{&1, &1})
+
+      fun = fn x ->
+        send(self(), {:traced, length(layers)})
+        Nx.add(x, 1)
+      end
+
+      for x <- [1, 2], do: compiled(fun, [x])
+      assert {:messages, [{:traced, 20_000}]} = Process.info(self(), :messages)
+      Cache.clear()
+    end
+
     test "Nx.Defn.compile takes its arguments, and refuses others" do
       fun = Nx.Defn.compile(&softmax/1, [Nx.template({3}, :f32)], @native)
       assert bits(fun.(Nx.tensor([1.0, 2.0, 3.0]))) == bits(softmax(Nx.tensor([1.0, 2.0, 3.0])))

@@ -9,9 +9,10 @@ defmodule Emily.Compiler.Cache do
 
   @most 512
 
-  # Terms in a function. It may hold a graph that refers to its parts so often that to copy it into
-  # the table would never end; it is compiled each time.
-  @largest 2_000
+  # Terms in a function. A model of many layers has tens of thousands; but a function may also hold a
+  # graph that refers to its parts so often that to copy it into the table would never end, and is
+  # compiled each time.
+  @largest 500_000
 
   @spec start_link(keyword()) :: GenServer.on_start()
   def start_link(_options), do: GenServer.start_link(__MODULE__, nil, name: __MODULE__)
