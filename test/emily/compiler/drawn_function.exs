@@ -288,7 +288,10 @@ defmodule Emily.Compiler.DrawnFunction do
   defp part(:grad, values, {_vocabulary, parts, depth}) do
     inner = {:smooth, parts -- (parts -- @differentiable), min(depth, 1)}
     {name, t} = pick(values)
-    if not match?({:f, _}, t.type), do: raise(ArgumentError, "no float")
+
+    # Of a loop over f64 Nx makes a gradient that begins with f32: compiled it stays so, and the evaluator
+    # goes on with f64.
+    if t.type != {:f, 32}, do: raise(ArgumentError, "expected f32")
     note("grad of #{name}:")
 
     result =
