@@ -12,11 +12,19 @@ if Code.ensure_loaded?(Nx) do
     @moduletag timeout: :infinity
 
     # zlibs compress differently, so what counts is what the files hold.
-    defp recorded(folder) do
+    defp operations(folder) do
       for path <- Path.wildcard(Path.join(folder, "*.jsonl.gz")), into: %{} do
         {Path.basename(path, ".jsonl.gz"), path |> File.read!() |> :zlib.gunzip()}
       end
     end
+
+    defp programs(folder) do
+      for path <- Path.wildcard(Path.join(folder, "programs/*/*")),
+          into: %{},
+          do: {Path.relative_to(path, folder), File.read!(path)}
+    end
+
+    defp recorded(folder), do: Map.merge(operations(folder), programs(folder))
 
     test "the committed table of types is what Nx says" do
       committed = File.read!("test/golden/types.json")
@@ -36,7 +44,8 @@ if Code.ensure_loaded?(Nx) do
              "expected the recorder to record test/golden, got other cases of " <>
                "#{Enum.join(different, ", ")}; run `mix emily.golden` and look at the difference"
 
-      assert said =~ ~r/\A\d+ cases of #{map_size(committed)} operations, \d+ bytes\n\z/
+      count = map_size(operations("test/golden"))
+      assert said =~ ~r/\A\d+ cases of #{count} operations, \d+ bytes; programs, \d+ bytes\n\z/
     end
 
     test "what is no option is refused" do
