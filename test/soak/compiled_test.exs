@@ -9,14 +9,13 @@ if Code.ensure_loaded?(Nx) do
     alias Emily.Compiler.{Agreement, Cache, DrawnFunction}
     alias Emily.Test.Baseline
 
-    @moduletag :nx
     @moduletag :native
     @moduletag timeout: :infinity
 
     # Of what the cache of compiled functions holds, nothing is left after a number of rounds.
     @emptied 50
 
-    for {tag, rounds} <- [brief: 100, soak: 100_000] do
+    for {tag, rounds} <- [nx: 100, soak: 100_000] do
       @tag tag
       test "compiled functions that were drawn, #{rounds} of them" do
         Baseline.returns(unquote(rounds), fn round ->

@@ -75,6 +75,8 @@ defmodule Emily.Compiler.DrawnOperations do
   defp draw(:one, values) do
     {name, t} = pick(values)
     op = pick(@floats)
+    # Of f64 that would be c128, which MLX does not have.
+    t = if op == :conjugate and t.type == {:f, 64}, do: Nx.as_type(t, :f32), else: t
     {"#{op}(#{name})", apply(Nx, op, [t])}
   end
 

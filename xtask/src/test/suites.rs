@@ -232,8 +232,11 @@ fn tagged(folder: &Path) -> Result<Vec<PathBuf>> {
 
 /// Whether a test file's text says that it takes Nx.
 pub fn needs_nx(text: &str) -> bool {
+    let tags = ["@moduletag :nx", "@tag :nx"];
+    // Tests in two lengths have the tag in a list.
     text.lines()
-        .any(|line| ["@moduletag :nx", "@tag :nx"].contains(&line.trim()))
+        .map(str::trim)
+        .any(|line| tags.contains(&line) || line.contains(" <- [nx: "))
 }
 
 fn demo_runs() -> Result<Outcome> {
@@ -246,6 +249,8 @@ fn demo_runs() -> Result<Outcome> {
 
 #[cfg(test)]
 mod tests {
+    use std::slice;
+
     use super::*;
 
     #[test]
@@ -272,6 +277,8 @@ mod tests {
         let file = folder.path().join("deep/a_test.exs");
         fs::write(&file, "  # not @moduletag :nx\n").unwrap();
         assert!(tagged(folder.path()).unwrap().is_empty());
+        fs::write(&file, "  for {tag, rounds} <- [nx: 60, soak: 10_000] do\n").unwrap();
+        assert_eq!(tagged(folder.path()).unwrap(), slice::from_ref(&file));
         fs::write(&file, "  @moduletag :nx\n").unwrap();
         assert_eq!(tagged(folder.path()).unwrap(), [file]);
     }
