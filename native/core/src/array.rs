@@ -11,7 +11,9 @@ pub struct Array(sys::mlx_array);
 
 // SAFETY: an `mlx_array` is a `std::shared_ptr` with an atomic count. Building on it only reads
 // what never changes after its construction (shape, type, primitive's identity). What evaluation
-// changes is touched by `eval` alone, under its lock; see `eval::LOCK`.
+// changes is touched by `eval` alone, under its lock; see `eval::LOCK`. MLX itself looks at it once more
+// when a lazy array is dropped: whether it has siblings, which matters for those alone that are results
+// of a factorization; see `Mlx::alone`.
 unsafe impl Send for Array {}
 // SAFETY: as above.
 unsafe impl Sync for Array {}

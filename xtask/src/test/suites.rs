@@ -21,7 +21,7 @@ pub struct Suite {
     pub run: fn() -> Result<Outcome>,
 }
 
-const ALL: [Suite; 10] = [
+const ALL: [Suite; 11] = [
     Suite {
         name: "rustfmt",
         about: "Rust is formatted",
@@ -72,10 +72,15 @@ const ALL: [Suite; 10] = [
         about: "ten thousand rounds of everything, and what is left of it",
         run: soak,
     },
+    Suite {
+        name: "fuzz",
+        about: "a million changed program files",
+        run: fuzz,
+    },
 ];
 
-/// What runs only where it is named: it takes most of half an hour.
-const ON_DEMAND: [&str; 1] = ["soak"];
+/// What runs only where it is named: each takes a quarter of an hour or more.
+const ON_DEMAND: [&str; 2] = ["soak", "fuzz"];
 
 /// The suites of these names, or all of them but those that must be named.
 pub fn chosen(names: &[String]) -> Result<Vec<Suite>> {
@@ -215,6 +220,14 @@ fn soak() -> Result<Outcome> {
     })
 }
 
+/// The Rust tests that are too long for each change.
+fn fuzz() -> Result<Outcome> {
+    let of = ["test", "-p", "emily-core", "--test", "programs"];
+    let mut tests = cargo(&of);
+    tests.args(["--", "--ignored"]);
+    cargo_summary(tests)
+}
+
 /// The files in `folder` with a test that is tagged `:nx`.
 fn tagged(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
@@ -262,11 +275,13 @@ mod tests {
             .map(|suite| suite.name)
             .collect();
         assert_eq!(names, ["tidy", "nx"]);
-        assert_eq!(chosen(&["soak".into()]).unwrap().len(), 1);
+        for name in ON_DEMAND {
+            assert_eq!(chosen(&[name.into()]).unwrap().len(), 1);
+        }
         assert_eq!(
             chosen(&["all".into()]).map(|_| ()).unwrap_err().to_string(),
             "expected a suite to be one of rustfmt, mix-format, tidy, clippy, mix-compile, cargo, bare, \
-             nx, demo, soak, got: all"
+             nx, demo, soak, fuzz, got: all"
         );
     }
 

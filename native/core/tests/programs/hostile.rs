@@ -71,7 +71,7 @@ fn changed_files_are_programs_or_refused() {
 
 /// Takes a quarter of an hour or more.
 #[test]
-#[ignore = "long"]
+#[ignore = "reads a million files: `cargo xtask test fuzz` runs it"]
 fn a_million_changed_files_are_programs_or_refused() {
     let folders = whole();
     for seed in 0..100 {
