@@ -1,5 +1,6 @@
 //! MLX's functions on one stream, under MLX's names; nothing outside `lower` and `eval` calls them.
 
+mod fast;
 mod indexing;
 mod limit;
 mod linalg;

@@ -373,6 +373,40 @@ pub enum Op {
     /// P, L, U.
     Lu,
 
+    // Fused: what several operations of Nx give together, in one kernel; of bf16, f16 and f32
+    /// Along the last axis.
+    Softmax,
+    /// Tensor, gamma, beta, as long as the last axis, along which it is normalized.
+    LayerNorm {
+        epsilon: f64,
+    },
+    /// Tensor, and gamma if there is one, which has the sizes of its last axes; along the last axis.
+    RmsNorm {
+        epsilon: f64,
+    },
+    /// Tensor, cosines, sines: `x * cos + rotated * sin`, where the second half of the last axis,
+    /// negated, comes before the first in what is rotated. Cosines and sines broadcast to the tensor.
+    RotaryEmbedding,
+    /// Query, key, value, and a mask if there is one, all as batch, heads, positions, features.
+    ///
+    /// A mask of u8 says where to look, one of floats is added to the scores; it broadcasts to batch,
+    /// heads, positions of the query, positions of the key. The query's heads are a multiple of the
+    /// key's and the value's, each of which serves that many in a row.
+    Attention {
+        scale: f64,
+    },
+    /// Tensor, and if there is another, what the result is multiplied with; it has the same shape.
+    Activation {
+        function: ActivationFunction,
+    },
+    /// The inputs of [`Self::Dot`], and what is added to the product, to which it broadcasts.
+    DotAdd {
+        contract_a: Vec<usize>,
+        batch_a: Vec<usize>,
+        contract_b: Vec<usize>,
+        batch_b: Vec<usize>,
+    },
+
     // Debugging
     /// Another operation, and what must hold of its values: the same results, or an error that says
     /// which values are to blame.
@@ -395,6 +429,19 @@ pub enum Assertion {
     Bounds,
     /// Its results have neither NaN nor infinities.
     Finite,
+}
+
+/// What [`Op::Activation`] does to each element.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "rustler", derive(rustler::NifUnitEnum))]
+#[serde(rename_all = "snake_case")]
+pub enum ActivationFunction {
+    /// `x * sigmoid(x)`.
+    Silu,
+    /// `x * (1 + erf(x / sqrt(2))) / 2`.
+    Gelu,
+    /// `x * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x ** 3))) / 2`.
+    GeluTanh,
 }
 
 /// Which of several equal extremes counts.

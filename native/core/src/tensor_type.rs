@@ -123,6 +123,21 @@ impl fmt::Display for TensorType {
 }
 
 #[cfg(test)]
+impl TensorType {
+    /// The type and shape that a message shows so, such as `f32[2][3]`.
+    pub(crate) fn read(text: &str) -> Self {
+        let (name, dims) = text.split_once('[').unwrap_or((text, ""));
+        let dims = dims.split(['[', ']']).filter(|dim| !dim.is_empty());
+        let dims: Vec<i64> = dims.map(|dim| dim.parse().unwrap()).collect();
+        let mut types = Type::ALL.into_iter();
+        Self {
+            ty: types.find(|ty| ty.to_string() == name).unwrap(),
+            shape: Shape::new(&dims).unwrap(),
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

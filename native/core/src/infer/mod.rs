@@ -1,5 +1,6 @@
 //! The type and shape of a result, as Nx infers them, for callers that do not know them already.
 
+mod fused;
 pub(crate) mod indexed;
 pub(crate) mod linalg;
 mod shapes;
@@ -211,6 +212,16 @@ pub fn infer(op: &Op, inputs: &[TensorType]) -> Result<TensorType> {
             | Op::Irfft { .. },
             [x],
         ) => sliding::transformed(op, x)?,
+        (
+            Op::Softmax
+            | Op::LayerNorm { .. }
+            | Op::RmsNorm { .. }
+            | Op::RotaryEmbedding
+            | Op::Attention { .. }
+            | Op::Activation { .. }
+            | Op::DotAdd { .. },
+            _,
+        ) => fused::result(op, inputs)?,
         (_, [x]) => (unary_type(op, x.ty), x.shape.dims().to_vec()),
         (_, [x, y]) => (binary_type(op, inputs)?, broadcast(op, &[x, y])?),
         _ => {

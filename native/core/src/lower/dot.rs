@@ -31,6 +31,28 @@ pub(super) fn dot(
     mlx.shaped(&product, &out.shape)
 }
 
+/// A product of floats, and `c` added to it.
+pub(super) fn dot_add(
+    mlx: Mlx,
+    a: &Side<'_>,
+    b: &Side<'_>,
+    c: &Array,
+    out: &TensorType,
+) -> Result<Array> {
+    let (left, right) = (a.matrices(mlx, false)?, b.matrices(mlx, true)?);
+    let (rows, columns) = (left.shape(), right.shape());
+    let (rank, last) = (rows.rank(), columns.dims()[columns.rank() - 1]);
+    let product = [&rows.dims()[..rank - 1], &[last]].concat();
+    // What is added to each row alike stays one row; MLX broadcasts it.
+    let row = c.shape().rank() <= 1 && out.shape.dims().last() == Some(&last);
+    let added = if row {
+        c.clone()
+    } else {
+        mlx.reshape(&mlx.broadcast_to(c, out.shape.dims())?, &product)?
+    };
+    mlx.shaped(&mlx.multiply_add(&left, &right, &added)?, &out.shape)
+}
+
 /// That the axes of each side are distinct and below its rank, and their sizes agree.
 pub(crate) fn check_axes(
     (a, contract_a, batch_a): (&Shape, &[usize], &[usize]),

@@ -19,6 +19,7 @@ pub(crate) mod dot;
 mod double;
 pub(crate) mod fft;
 mod finite;
+mod fused;
 mod gather;
 mod indexing;
 mod indices;
@@ -344,6 +345,17 @@ fn family(op: &Op, out: &TensorType, inputs: &[&Array], stream: &Stream) -> Resu
             | Op::Irfft { .. },
             [x],
         ) => fft::transform(mlx, op, x),
+
+        (
+            Op::Softmax
+            | Op::LayerNorm { .. }
+            | Op::RmsNorm { .. }
+            | Op::RotaryEmbedding
+            | Op::Attention { .. }
+            | Op::Activation { .. }
+            | Op::DotAdd { .. },
+            _,
+        ) => fused::lower(op, out, inputs, stream),
 
         (_, [x]) => unary::unary(mlx, op, x, out),
         (_, [x, y]) => binary::binary(mlx, op, x, y, out),

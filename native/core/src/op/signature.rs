@@ -12,14 +12,20 @@ impl Op {
             | Self::DynamicSlice { .. }
             | Self::DynamicPutSlice
             | Self::Reduce { .. }
-            | Self::WindowReduce { .. } => None,
+            | Self::WindowReduce { .. }
+            | Self::RmsNorm { .. }
+            | Self::Attention { .. }
+            | Self::Activation { .. } => None,
             Self::Constant { .. } | Self::Iota { .. } | Self::Eye => Some(0),
             Self::Select
             | Self::Clip
             | Self::IndexedAdd { .. }
             | Self::IndexedPut { .. }
             | Self::WindowScatterMax { .. }
-            | Self::WindowScatterMin { .. } => Some(3),
+            | Self::WindowScatterMin { .. }
+            | Self::LayerNorm { .. }
+            | Self::RotaryEmbedding
+            | Self::DotAdd { .. } => Some(3),
             Self::Dot { .. }
             | Self::Conv { .. }
             | Self::Pad { .. }

@@ -3,20 +3,13 @@
 use std::sync::Arc;
 
 use crate::{
-    Device, Executable, Instruction, Number, Op, Pause, Program, Replay, Shape, Step, Stream,
-    Tensor, TensorType, Type, install_error_handler,
+    Device, Executable, Instruction, Number, Op, Pause, Program, Replay, Step, Stream, Tensor,
+    TensorType, install_error_handler,
 };
 
 /// `f32[2][3]`
 pub(super) fn ty(text: &str) -> TensorType {
-    let (name, dims) = text.split_once('[').unwrap_or((text, ""));
-    let dims = dims.split(['[', ']']).filter(|dim| !dim.is_empty());
-    let dims: Vec<i64> = dims.map(|dim| dim.parse().unwrap()).collect();
-    let mut types = Type::ALL.into_iter();
-    TensorType {
-        ty: types.find(|ty| ty.to_string() == name).unwrap(),
-        shape: Shape::new(&dims).unwrap(),
-    }
+    TensorType::read(text)
 }
 
 pub(super) fn step(op: impl Into<Step>, outs: &[&str], inputs: &[usize]) -> Instruction {

@@ -1,0 +1,109 @@
+//! Operations that stand for several.
+
+use super::{
+    cast::cast,
+    compare::truth,
+    dot::{Side, dot_add},
+};
+use crate::{
+    ActivationFunction, Array, Error, Op, Result, Stream, TensorType, Type, infer, mlx::Mlx,
+};
+
+pub(super) fn lower(
+    op: &Op,
+    out: &TensorType,
+    inputs: &[&Array],
+    stream: &Stream,
+) -> Result<Array> {
+    let types: Vec<_> = inputs.iter().map(|input| input.tensor_type()).collect();
+    infer(op, &types)?;
+    let mlx = stream.mlx();
+    match (op, inputs) {
+        (Op::Softmax, [x]) => mlx.softmax(x),
+        (Op::LayerNorm { epsilon }, [x, gamma, beta]) => mlx.layer_norm(x, gamma, beta, *epsilon),
+        (Op::RmsNorm { epsilon }, [x]) => mlx.rms_norm(x, None, *epsilon),
+        (Op::RmsNorm { epsilon }, [x, gamma]) if gamma.shape().rank() == 1 => {
+            mlx.rms_norm(x, Some(gamma), *epsilon)
+        }
+        (Op::RmsNorm { epsilon }, [x, gamma]) => {
+            mlx.multiply(&mlx.rms_norm(x, None, *epsilon)?, gamma)
+        }
+        (Op::RotaryEmbedding, [x, cosines, sines]) => turned(mlx, x, cosines, sines),
+        (Op::Attention { scale }, [query, key, value, mask @ ..]) => {
+            let mask = mask.first().map(|mask| match mask.ty() {
+                Type::U8 => truth(mlx, mask),
+                _ => cast(mlx, mask, out.ty),
+            });
+            mlx.attention(query, key, value, mask.transpose()?.as_ref(), *scale)
+        }
+        (Op::Activation { function }, [x, factor @ ..]) => {
+            let active = activated(mlx, *function, x)?;
+            match factor.first() {
+                Some(factor) => mlx.multiply(&active, factor),
+                None => Ok(active),
+            }
+        }
+        (
+            Op::DotAdd {
+                contract_a,
+                batch_a,
+                contract_b,
+                batch_b,
+            },
+            [a, b, c],
+        ) => dot_add(
+            mlx,
+            &Side {
+                array: a,
+                contract: contract_a,
+                batch: batch_a,
+            },
+            &Side {
+                array: b,
+                contract: contract_b,
+                batch: batch_b,
+            },
+            c,
+            out,
+        ),
+        _ => Err(Error::argument(format!(
+            "expected {} to take other inputs",
+            op.name()
+        ))),
+    }
+}
+
+fn turned(mlx: Mlx, x: &Array, cosines: &Array, sines: &Array) -> Result<Array> {
+    let shape = x.shape();
+    let axis = shape.rank() - 1;
+    let (size, strides) = (shape.dims()[axis], vec![1; shape.rank()]);
+    let (mut middle, mut end) = (vec![0; shape.rank()], shape.dims().to_vec());
+    let start = middle.clone();
+    middle[axis] = size / 2;
+    let second = mlx.slice(x, &middle, &end, &strides)?;
+    end[axis] = size / 2;
+    let first = mlx.slice(x, &start, &end, &strides)?;
+    let rotated = mlx.concatenate(&[mlx.negative(&second)?, first], axis as i32)?;
+    mlx.add(&mlx.multiply(x, cosines)?, &mlx.multiply(&rotated, sines)?)
+}
+
+fn activated(mlx: Mlx, function: ActivationFunction, x: &Array) -> Result<Array> {
+    let number = |value: f64| mlx.scalar(value, x.ty());
+    let half_of = |y: &Array| -> Result<Array> {
+        let half = mlx.multiply(x, &number(0.5)?)?;
+        mlx.multiply(&half, &mlx.add(&number(1.0)?, y)?)
+    };
+    match function {
+        ActivationFunction::Silu => mlx.multiply(x, &mlx.sigmoid(x)?),
+        ActivationFunction::Gelu => {
+            let root = number(std::f64::consts::FRAC_1_SQRT_2)?;
+            half_of(&mlx.erf(&mlx.multiply(x, &root)?)?)
+        }
+        ActivationFunction::GeluTanh => {
+            let cube = mlx.multiply(&mlx.square(x)?, x)?;
+            let inner = mlx.add(x, &mlx.multiply(&cube, &number(0.044_715)?)?)?;
+            let root = number(std::f64::consts::FRAC_2_SQRT_PI * std::f64::consts::FRAC_1_SQRT_2)?;
+            half_of(&mlx.tanh(&mlx.multiply(&inner, &root)?)?)
+        }
+    }
+}

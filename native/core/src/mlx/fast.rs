@@ -1,0 +1,78 @@
+//! Functions that do the work of several in one kernel where the device has it.
+
+use mlx_sys as sys;
+
+use super::Mlx;
+use crate::{Array, Result};
+
+/// What mlx-c takes where an argument is left out.
+const NONE: sys::mlx_array = sys::mlx_array {
+    ctx: std::ptr::null_mut(),
+};
+
+impl Mlx {
+    /// Along the last axis; narrow floats are summed as f32.
+    pub(crate) fn softmax(self, x: &Array) -> Result<Array> {
+        // SAFETY: the handle is live and the result's is writable.
+        Array::stored(|out| unsafe { sys::mlx_softmax_axis(out, x.raw(), -1, true, self.0) })
+    }
+
+    pub(crate) fn layer_norm(
+        self,
+        x: &Array,
+        gamma: &Array,
+        beta: &Array,
+        epsilon: f64,
+    ) -> Result<Array> {
+        // SAFETY: the handles are live and the result's is writable.
+        Array::stored(|out| unsafe {
+            let (x, gamma, beta) = (x.raw(), gamma.raw(), beta.raw());
+            sys::mlx_fast_layer_norm(out, x, gamma, beta, epsilon as f32, self.0)
+        })
+    }
+
+    pub(crate) fn rms_norm(self, x: &Array, gamma: Option<&Array>, epsilon: f64) -> Result<Array> {
+        let gamma = gamma.map_or(NONE, Array::raw);
+        // SAFETY: the handles are live or null where that is allowed, and the result's is writable.
+        Array::stored(|out| unsafe {
+            sys::mlx_fast_rms_norm(out, x.raw(), gamma, epsilon as f32, self.0)
+        })
+    }
+
+    /// The mask is of booleans, or of the query's type.
+    pub(crate) fn attention(
+        self,
+        query: &Array,
+        key: &Array,
+        value: &Array,
+        mask: Option<&Array>,
+        scale: f64,
+    ) -> Result<Array> {
+        let mode = if mask.is_some() { c"array" } else { c"" };
+        let mask = mask.map_or(NONE, Array::raw);
+        // SAFETY: the handles are live or null where that is allowed, the text is read before the call
+        // returns, and the result's handle is writable.
+        Array::stored(|out| unsafe {
+            sys::mlx_fast_scaled_dot_product_attention(
+                out,
+                query.raw(),
+                key.raw(),
+                value.raw(),
+                scale as f32,
+                mode.as_ptr(),
+                mask,
+                NONE,
+                false,
+                self.0,
+            )
+        })
+    }
+
+    /// `a b + c`.
+    pub(crate) fn multiply_add(self, a: &Array, b: &Array, c: &Array) -> Result<Array> {
+        // SAFETY: the handles are live and the result's is writable.
+        Array::stored(|out| unsafe {
+            sys::mlx_addmm(out, c.raw(), a.raw(), b.raw(), 1.0, 1.0, self.0)
+        })
+    }
+}
