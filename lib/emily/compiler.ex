@@ -34,7 +34,7 @@ defmodule Emily.Compiler do
 
   ## Passes
 
-  None of them changes a bit of any result. They go over the programs in `cond` and `while`, too, in this
+  None of them changes a bit of any result but those that say so. They go over the programs in `cond` and `while`, too, in this
   order, and again as long as there is something to do. `explain/3` shows what they make of a function.
 
     * `:constants` - what is known of integers when the function is compiled is computed then, scalars of known
@@ -44,6 +44,10 @@ defmodule Emily.Compiler do
     * `:loop_invariants` - what a `while` computes in each round from what stays the same is computed once before it,
       unless it might raise; what it carries and never changes is not carried
     * `:common_subexpressions` - what is computed twice is computed once
+    * `:projections` - products of one tensor with several matrices, as a layer's projections are, become one product
+      with all of them beside each other. They are joined once, in a copy that may take up to a quarter of the memory,
+      when a call comes with the same matrices as the one before it; in training, where they change, they are left
+      alone. Sums may be made in another order, which changes last digits
     * `:dead_code` - what no result depends on is not computed, nor carried through a `while`, nor taken into a branch;
       errors that it would have raised are not raised. Hooks and calls are all made, in their order
 

@@ -465,8 +465,7 @@ if Code.ensure_loaded?(Nx) do
             {[max_concurrency: 0], "expected :max_concurrency to be a positive integer, got: 0"},
             {[native_fallback: :no], "expected :native_fallback to be :eval or :raise, got: :no"},
             {[passes: [:dead_code, :fusion]],
-             "expected :passes to be :all, :none or a list of :constants, :identities, " <>
-               ":loop_invariants, :common_subexpressions, :dead_code, got: [:dead_code, :fusion]"},
+             "expected :passes to be :all, :none or a list of #{passes()}, got: [:dead_code, :fusion]"},
             {[stream: :cpu], "expected :stream to be an Emily.Stream, got: :cpu"}
           ] do
         error =
@@ -477,5 +476,7 @@ if Code.ensure_loaded?(Nx) do
         assert error.message == text
       end
     end
+
+    defp passes, do: Enum.map_join(Emily.Native.program_passes(), ", ", &inspect/1)
   end
 end

@@ -42,8 +42,12 @@ fn program_write<'a>(
         let interface = interface_of(&interface)?;
         let readable = weights.iter().map(|weight| weight.readable());
         let readable: Vec<Tensor> = readable.collect::<Result<_>>()?;
-        // Here rather than where it is read: whoever reads it may not know where it comes from.
-        let (program, _) = program.optimized(&Pass::ALL)?;
+        // Here rather than where it is read: whoever reads it may not know where it comes from. What joins
+        // matrices would do so in each run.
+        let passes = Pass::ALL
+            .into_iter()
+            .filter(|&pass| pass != Pass::Projections);
+        let (program, _) = program.optimized(&passes.collect::<Vec<_>>())?;
         let names = names.iter().map(String::as_str);
         let weights: Vec<_> = names.zip(&readable).collect();
         save(

@@ -11,6 +11,7 @@ use rustler::{Encoder, Env, NifResult, Reference, Resource, ResourceArc, Term};
 use smallvec::SmallVec;
 
 use crate::{
+    disposal::dispose,
     handle::{Given, TensorRef},
     inspect::inspect,
     list::{check_program, decode_list},
@@ -36,6 +37,12 @@ pub struct ExecutableRef(Arc<Executable>);
 
 #[rustler::resource_impl]
 impl Resource for ExecutableRef {}
+
+impl Drop for ExecutableRef {
+    fn drop(&mut self) {
+        self.0.clear().into_iter().for_each(dispose);
+    }
+}
 
 impl ExecutableRef {
     /// A new reference.
@@ -64,8 +71,9 @@ impl ReplayRef {
 /// A program to be run, after `passes`. It may be long, hence off the schedulers.
 #[rustler::nif(schedule = "DirtyCpu")]
 fn program_new(program: Term<'_>, passes: Term<'_>) -> NifResult<ResourceArc<ExecutableRef>> {
-    let (program, _) = optimized(program, passes)?;
-    Ok(ExecutableRef::make(Arc::new(program.into())))
+    let (program, passes) = (decode(program)?, decode_passes(passes)?);
+    let executable = guarded(|| Executable::optimized(program, &passes)).map_err(failed)?;
+    Ok(ExecutableRef::make(Arc::new(executable)))
 }
 
 /// A program after `passes`, as data, and how often each of them found something to do.
@@ -74,7 +82,8 @@ fn program_optimized(
     program: Term<'_>,
     passes: Term<'_>,
 ) -> NifResult<(Program, Vec<(Pass, usize)>)> {
-    optimized(program, passes)
+    let (program, passes) = (decode(program)?, decode_passes(passes)?);
+    guarded(|| program.optimized(&passes)).map_err(failed)
 }
 
 /// All passes, in the order in which they run.
@@ -83,13 +92,11 @@ fn program_passes() -> Vec<Pass> {
     Pass::ALL.to_vec()
 }
 
-fn optimized(program: Term<'_>, passes: Term<'_>) -> NifResult<(Program, Vec<(Pass, usize)>)> {
-    let passes: SmallVec<[Pass; 8]> = decode_list(passes, Term::decode).map_err(|_| {
+fn decode_passes(passes: Term<'_>) -> NifResult<SmallVec<[Pass; 8]>> {
+    decode_list(passes, Term::decode).map_err(|_| {
         let given = inspect(passes);
         argument(format!("expected a list of passes, got: {given}"))
-    })?;
-    let decoded = decode(program)?;
-    guarded(|| decoded.optimized(&passes)).map_err(failed)
+    })
 }
 
 /// A program as Elixir has it.

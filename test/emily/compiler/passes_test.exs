@@ -60,6 +60,20 @@ if Code.ensure_loaded?(Nx) do
       assert Nx.to_binary(run.(:all)) == expected
     end
 
+    defn(projections(x, a, b), do: {Nx.dot(x, a), Nx.dot(x, b)})
+
+    test "matrices that come in again are multiplied together, and others are not mixed up with them" do
+      {x, other} = {Nx.iota({2, 3}, type: :f32), Nx.tensor([[0.5, 1.0, -1.0]])}
+      [a, b, c] = for size <- 4..6, do: Nx.multiply(Nx.iota({3, size}, type: :f32), size)
+      compiled = Nx.Defn.jit(&projections/3, compiler: Compiler)
+
+      for x <- [x, x, other, x], {a, b} <- [{a, b}, {a, b}, {b, c}, {b, c}, {c, c}] do
+        {left, right} = compiled.(x, a, b)
+        assert Nx.to_number(Nx.all_close(left, Nx.dot(x, a))) == 1
+        assert Nx.to_number(Nx.all_close(right, Nx.dot(x, b))) == 1
+      end
+    end
+
     defn never(x, singular) do
       {_i, x, _singular} =
         while {i = 5, x, singular}, i < 3 do

@@ -1,12 +1,20 @@
 //! Programs with what is known of them before they run.
 
-use super::{Program, Step, liveness::Liveness};
+use std::sync::Arc;
+
+use super::{
+    Pass, Program, Step,
+    liveness::Liveness,
+    prepared::{Call, Prepared},
+};
+use crate::{Result, Stream, Tensor};
 
 /// A program that can be run as often as one likes.
 pub struct Executable {
     program: Program,
     plan: Plan,
     most_steps: u64,
+    prepared: Option<Prepared>,
 }
 
 /// When a program's values can be given up, and those of the programs in it.
@@ -23,6 +31,7 @@ impl From<Program> for Executable {
             program,
             plan,
             most_steps: u64::MAX,
+            prepared: None,
         }
     }
 }
@@ -35,6 +44,53 @@ impl Executable {
             most_steps,
             ..program.into()
         }
+    }
+
+    /// A program after these passes. Where [`Pass::Projections`] is one of them, matrices that come in again
+    /// and again are joined once.
+    ///
+    /// # Errors
+    ///
+    /// As [`Program::optimized`].
+    pub fn optimized(program: Program, passes: &[Pass]) -> Result<Self> {
+        let others = passes
+            .iter()
+            .copied()
+            .filter(|&pass| pass != Pass::Projections);
+        let others: Vec<_> = others.collect();
+        let (program, _) = program.optimized(&others)?;
+        let executable = Self::from(program);
+        if others.len() == passes.len() {
+            return Ok(executable);
+        }
+        executable.preparing()
+    }
+
+    /// Joins matrices that come in again and again.
+    pub(super) fn preparing(mut self) -> Result<Self> {
+        self.prepared = Prepared::of(&self.program, self.most_steps)?;
+        Ok(self)
+    }
+
+    /// What to run, and on what, for a call with these inputs.
+    pub(super) fn chosen(
+        self: &Arc<Self>,
+        stream: &Stream,
+        inputs: Vec<Arc<Tensor>>,
+    ) -> Result<Call> {
+        let prepared = match &self.prepared {
+            Some(prepared) => prepared.take(stream, &inputs)?,
+            None => None,
+        };
+        Ok(prepared.unwrap_or_else(|| (Arc::clone(self), inputs)))
+    }
+
+    /// Gives up what it has joined. What is large should not be deallocated just anywhere.
+    pub fn clear(&self) -> Vec<Arc<Tensor>> {
+        self.prepared
+            .as_ref()
+            .map(Prepared::clear)
+            .unwrap_or_default()
     }
 
     pub(super) const fn most_steps(&self) -> u64 {

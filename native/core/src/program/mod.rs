@@ -8,6 +8,7 @@ mod json;
 mod known;
 mod liveness;
 mod passes;
+mod prepared;
 mod replay;
 mod step;
 mod trial;

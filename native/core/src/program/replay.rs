@@ -91,8 +91,9 @@ impl Replay {
     ) -> Result<Self> {
         let inputs: Vec<_> = inputs.into_iter().collect();
         check("program", "take", executable.program().inputs(), &inputs)?;
+        let (executable, inputs) = executable.chosen(stream, inputs)?;
         let mut replay = Self {
-            executable: Arc::clone(executable),
+            executable,
             stream: stream.clone(),
             frames: Vec::new(),
             decision: None,
@@ -101,6 +102,11 @@ impl Replay {
         };
         replay.enter(0, inputs.into_iter().map(Value::from).collect());
         Ok(replay)
+    }
+
+    /// What runs: of several programs that give the same the one that is best for the inputs.
+    pub fn program(&self) -> &Program {
+        self.executable.program()
     }
 
     /// Where the program computes.

@@ -123,7 +123,7 @@ impl ProgramFile {
         }
         Ok(Loaded {
             interface,
-            executable: Arc::new(Executable::limited(program, most_steps)),
+            executable: Arc::new(Executable::limited(program, most_steps).preparing()?),
             inputs,
         })
     }

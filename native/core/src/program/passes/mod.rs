@@ -1,8 +1,8 @@
-//! Passes: programs made into others that give the same bits with less work.
+//! Passes: programs made into others that give the same with less work.
 //!
-//! Each is a function of a program and works on the programs in it, too. None of them changes what is
-//! computed of a value that is needed, nor in which memory layout: MLX adds floats up in the order in
-//! which they lie there.
+//! Each is a function of a program and works on the programs in it, too. Those of [`Pass::EXACT`] change
+//! neither what is computed of a value that is needed, nor in which memory layout: MLX adds floats up in
+//! the order in which they lie there. The others may change last digits.
 
 mod common_subexpressions;
 mod constants;
@@ -10,12 +10,15 @@ mod dead_code;
 mod identities;
 mod invariance;
 mod loop_invariants;
+mod projections;
 mod writer;
 
 #[cfg(test)]
 mod random;
 #[cfg(test)]
 mod samples;
+
+pub(super) use projections::Split;
 
 use super::{Clause, Instruction, Program, Step};
 use crate::Result;
@@ -33,6 +36,9 @@ pub enum Pass {
     LoopInvariants,
     /// What is computed twice is computed once.
     CommonSubexpressions,
+    /// Products of one tensor with several matrices are one product with all of them, beside each other.
+    /// An [`Executable`](super::Executable) joins those that its callers give, once.
+    Projections,
     /// What no result depends on is not computed, carried through loops, or given to the programs in a
     /// `cond` or `while`.
     DeadCode,
@@ -43,7 +49,17 @@ const MOST_ROUNDS: usize = 3;
 
 impl Pass {
     /// Every pass, in the order in which they run.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
+        Self::Constants,
+        Self::Identities,
+        Self::LoopInvariants,
+        Self::CommonSubexpressions,
+        Self::Projections,
+        Self::DeadCode,
+    ];
+
+    /// Those that change no bit of any result.
+    pub const EXACT: [Self; 5] = [
         Self::Constants,
         Self::Identities,
         Self::LoopInvariants,
@@ -59,6 +75,7 @@ impl Pass {
             Self::Identities => identities::run,
             Self::LoopInvariants => loop_invariants::run,
             Self::CommonSubexpressions => common_subexpressions::run,
+            Self::Projections => projections::run,
             Self::DeadCode => dead_code::run,
         };
         Ok((run(program, &mut found)?, found))
@@ -66,7 +83,7 @@ impl Pass {
 }
 
 impl Program {
-    /// A program that gives the same results, bit by bit, and how often each of `passes` found something
+    /// A program that gives the same results, and how often each of `passes` found something
     /// to do. They run in the order of [`Pass::ALL`], again as long as they find something.
     ///
     /// Inputs and outputs stay what they are, and so do calls and their order. What is not computed any
@@ -153,16 +170,16 @@ mod tests {
     #[test]
     fn random_programs_give_the_same_bits_before_and_after() {
         let stream = stream();
-        let mut found = [0; Pass::ALL.len()];
+        let mut found = [0; Pass::EXACT.len()];
         for seed in 0..100 {
             let (program, inputs) = random::program(seed, &stream);
             let expected = bits(&program, &inputs, &stream);
-            let (optimized, counts) = program.clone().optimized(&Pass::ALL).unwrap();
+            let (optimized, counts) = program.clone().optimized(&Pass::EXACT).unwrap();
             assert_eq!(bits(&optimized, &inputs, &stream), expected, "{program:?}");
             for (total, (_, count)) in found.iter_mut().zip(counts) {
                 *total += count;
             }
-            for pass in Pass::ALL {
+            for pass in Pass::EXACT {
                 let (alone, _) = program.clone().optimized(&[pass]).unwrap();
                 assert_eq!(
                     bits(&alone, &inputs, &stream),
