@@ -38,7 +38,8 @@ defmodule Emily.Compiler do
   order, and again as long as there is something to do. `explain/3` shows what they make of a function.
 
     * `:constants` - what is known of integers when the function is compiled is computed then, scalars of known
-      numbers take their shape and type, and of a `cond` whose predicate is known one branch is left
+      numbers take their shape and type, and of a `cond` whose predicate is known one branch is left. What depends on no
+      argument, such as a table of positions, is computed in the first call and kept, up to 64 MiB of it
     * `:identities` - what gives what it is given is left out, such as a reshape to the same shape; for floats that
       is not so of `x + 0` and `x * 1`
     * `:loop_invariants` - what a `while` computes in each round from what stays the same is computed once before it,

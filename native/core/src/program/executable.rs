@@ -46,29 +46,36 @@ impl Executable {
         }
     }
 
-    /// A program after these passes. Where [`Pass::Projections`] is one of them, matrices that come in again
-    /// and again are joined once.
+    /// A program after these passes, which computes once what is the same in call after call: with
+    /// [`Pass::Constants`] what depends on no input, with [`Pass::Projections`] joined matrices.
     ///
     /// # Errors
     ///
     /// As [`Program::optimized`].
     pub fn optimized(program: Program, passes: &[Pass]) -> Result<Self> {
-        let others = passes
-            .iter()
-            .copied()
-            .filter(|&pass| pass != Pass::Projections);
-        let others: Vec<_> = others.collect();
+        let others = passes.iter().copied();
+        let others: Vec<_> = others.filter(|&pass| pass != Pass::Projections).collect();
         let (program, _) = program.optimized(&others)?;
-        let executable = Self::from(program);
-        if others.len() == passes.len() {
-            return Ok(executable);
-        }
-        executable.preparing()
+        Self::from(program).preparing(passes)
     }
 
-    /// Joins matrices that come in again and again.
-    pub(super) fn preparing(mut self) -> Result<Self> {
-        self.prepared = Prepared::of(&self.program, self.most_steps)?;
+    /// The same program, which computes once what these passes find.
+    pub(super) fn preparing(mut self, passes: &[Pass]) -> Result<Self> {
+        let closed = match passes.contains(&Pass::Constants) {
+            true => Prepared::closed(&self.program, self.most_steps)?,
+            false => None,
+        };
+        let joining = |mut executable: Self| {
+            if passes.contains(&Pass::Projections) {
+                let (program, most_steps) = (&executable.program, executable.most_steps);
+                executable.prepared = Prepared::joined(program, most_steps)?;
+            }
+            Ok(executable)
+        };
+        let Some(closed) = closed else {
+            return joining(self);
+        };
+        self.prepared = Some(closed.then(joining)?);
         Ok(self)
     }
 
@@ -82,10 +89,13 @@ impl Executable {
             Some(prepared) => prepared.take(stream, &inputs)?,
             None => None,
         };
-        Ok(prepared.unwrap_or_else(|| (Arc::clone(self), inputs)))
+        match prepared {
+            Some((rest, inputs)) => rest.chosen(stream, inputs),
+            None => Ok((Arc::clone(self), inputs)),
+        }
     }
 
-    /// Gives up what it has joined. What is large should not be deallocated just anywhere.
+    /// Gives up what it has computed for later calls. What is large should not be deallocated just anywhere.
     pub fn clear(&self) -> Vec<Arc<Tensor>> {
         self.prepared
             .as_ref()

@@ -15,7 +15,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{Executable, Pause, Program, Replay};
+use super::{Executable, Pass, Pause, Program, Replay};
 use crate::{Error, Result, Stream, Tensor, TensorType, error::guarded};
 
 pub use interface::{Container, Containers, Interface, Key, Parameter, Source};
@@ -123,7 +123,7 @@ impl ProgramFile {
         }
         Ok(Loaded {
             interface,
-            executable: Arc::new(Executable::limited(program, most_steps).preparing()?),
+            executable: Arc::new(Executable::limited(program, most_steps).preparing(&Pass::ALL)?),
             inputs,
         })
     }

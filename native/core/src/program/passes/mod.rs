@@ -4,6 +4,7 @@
 //! neither what is computed of a value that is needed, nor in which memory layout: MLX adds floats up in
 //! the order in which they lie there. The others may change last digits.
 
+mod closed;
 mod common_subexpressions;
 mod constants;
 mod dead_code;
@@ -11,6 +12,7 @@ mod identities;
 mod invariance;
 mod loop_invariants;
 mod projections;
+mod split;
 mod writer;
 
 #[cfg(test)]
@@ -18,7 +20,9 @@ mod random;
 #[cfg(test)]
 mod samples;
 
-pub(super) use projections::Split;
+pub(super) use closed::closed;
+pub(super) use projections::joined;
+pub(super) use split::Split;
 
 use super::{Clause, Instruction, Program, Step};
 use crate::Result;
@@ -162,10 +166,13 @@ impl Step {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
+    use std::{
+        sync::Arc,
+        time::{Duration, Instant},
+    };
 
     use super::{random, samples::*, *};
-    use crate::Op;
+    use crate::{Executable, Op};
 
     #[test]
     fn random_programs_give_the_same_bits_before_and_after() {
@@ -178,6 +185,15 @@ mod tests {
             assert_eq!(bits(&optimized, &inputs, &stream), expected, "{program:?}");
             for (total, (_, count)) in found.iter_mut().zip(counts) {
                 *total += count;
+            }
+            let executable =
+                Arc::new(Executable::optimized(program.clone(), &Pass::EXACT).unwrap());
+            for _ in 0..2 {
+                assert_eq!(
+                    ran(&executable, &inputs, &stream).0,
+                    expected,
+                    "{program:?}"
+                );
             }
             for pass in Pass::EXACT {
                 let (alone, _) = program.clone().optimized(&[pass]).unwrap();

@@ -106,8 +106,17 @@ pub(super) fn stream() -> Stream {
 
 /// The bytes of a program's results.
 pub(super) fn bits(program: &Program, inputs: &[Arc<Tensor>], stream: &Stream) -> Vec<Vec<u8>> {
-    let executable = Arc::new(Executable::from(program.clone()));
-    let mut replay = Replay::new(&executable, stream, inputs.to_vec()).unwrap();
+    ran(&Arc::new(program.clone().into()), inputs, stream).0
+}
+
+/// The bytes of a program's results, and how many instructions it ran for them, but for those in loops.
+pub(super) fn ran(
+    executable: &Arc<Executable>,
+    inputs: &[Arc<Tensor>],
+    stream: &Stream,
+) -> (Vec<Vec<u8>>, usize) {
+    let mut replay = Replay::new(executable, stream, inputs.to_vec()).unwrap();
+    let steps = replay.program().instructions().len();
     let results = loop {
         match replay.advance(usize::MAX).unwrap() {
             Pause::Done(results) => break results,
@@ -125,5 +134,5 @@ pub(super) fn bits(program: &Program, inputs: &[Arc<Tensor>], stream: &Stream) -
         readable.eval().unwrap();
         readable.bytes().unwrap().to_vec()
     };
-    results.iter().map(bytes).collect()
+    (results.iter().map(bytes).collect(), steps)
 }

@@ -5,12 +5,12 @@
 //! a call gives unchanged, which an [`Executable`](crate::Executable) joins once.
 
 mod groups;
+mod joined;
 mod rewriting;
-mod split;
 
 use std::collections::HashMap;
 
-pub(in crate::program) use split::Split;
+pub(in crate::program) use joined::joined;
 
 use groups::groups;
 use rewriting::Rewriting;

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use super::super::{Pass, samples::*};
 use super::*;
-use crate::{Executable, Pause, Replay, Stream, Tensor};
+use crate::{Executable, Tensor};
 
 fn dot(out: &str, inputs: &[usize]) -> Instruction {
     let (contract_a, contract_b) = (vec![1], vec![0]);
@@ -204,38 +204,29 @@ fn loops_are_given_what_is_joined() {
     agree(&nested, &after);
 }
 
-fn run(program: &Arc<Executable>, stream: &Stream, inputs: &[Arc<Tensor>]) -> usize {
-    let mut replay = Replay::new(program, stream, inputs.to_vec()).unwrap();
-    let steps = replay.program().instructions().len();
-    let Pause::Done(results) = replay.advance(usize::MAX).unwrap() else {
-        panic!()
-    };
-    results.iter().for_each(|result| result.eval().unwrap());
-    steps
-}
-
 #[test]
 fn the_same_matrices_are_joined_once() {
     let (program, stream) = (projections(), stream());
+    let steps = |executable: &_, given: &[_]| ran(executable, given, &stream).1;
     let executable = Executable::optimized(program.clone(), &Pass::ALL).unwrap();
     let executable = Arc::new(executable);
     let mut given = inputs(&program);
-    let plain = run(&executable, &stream, &given);
+    let plain = steps(&executable, &given);
     // Exp, one product, three slices, sin.
-    let joined = run(&executable, &stream, &given);
+    let joined = steps(&executable, &given);
     assert_eq!((plain, joined), (5, 6));
     given[0] = random("f32[2][4]", 9);
-    assert_eq!(run(&executable, &stream, &given), joined);
+    assert_eq!(steps(&executable, &given), joined);
     assert_eq!(executable.clear().len(), 1);
-    assert_eq!(run(&executable, &stream, &given), plain);
+    assert_eq!(steps(&executable, &given), plain);
     // Other matrices each time, as in training.
     for seed in 0..3 {
         given[2] = random("f32[4][2]", seed);
-        assert_eq!(run(&executable, &stream, &given), plain);
+        assert_eq!(steps(&executable, &given), plain);
     }
     assert!(executable.clear().is_empty());
     let off = Executable::optimized(program, &[Pass::DeadCode]).unwrap();
     let off = Arc::new(off);
-    run(&off, &stream, &given);
-    assert_eq!(run(&off, &stream, &given), plain);
+    steps(&off, &given);
+    assert_eq!(steps(&off, &given), plain);
 }
