@@ -179,6 +179,13 @@ defmodule Emily.Native do
   @spec read(Emily.t(), reference()) :: {:ok, binary()} | :pending
   def read(_tensor, _reference), do: not_loaded()
 
+  @doc """
+  The operations of MLX's that computing these tensors takes still: a name, how many there are, and whether they
+  only look at memory in another way, each.
+  """
+  @spec graph_operations([Emily.t()]) :: [{String.t(), pos_integer(), boolean()}]
+  def graph_operations(_tensors), do: not_loaded()
+
   @doc "A tensor with a copy of the memory at an address of this process."
   @spec from_address(reference(), non_neg_integer(), Emily.shape(), Emily.dtype()) :: Emily.t()
   def from_address(_stream, _address, _shape, _dtype), do: not_loaded()

@@ -30,6 +30,17 @@ defmodule Emily.NativeTest do
     end
   end
 
+  test "graph_operations/1 counts what is yet to be computed" do
+    stream = Native.stream_new(:cpu)
+    numbers = Emily.from_binary(<<1.0::float-32-native, 2.0::float-32-native>>, [1, 2], {:f, 32})
+    turned = Native.op(stream, {:transpose, %{axes: [1, 0]}}, nil, [numbers])
+    exp = Native.op(stream, :exp, nil, [turned])
+
+    assert Native.graph_operations([exp, turned]) == [{"Exp", 1, false}, {"Transpose", 1, true}]
+    Emily.eval(exp)
+    assert Native.graph_operations([exp]) == []
+  end
+
   test "arguments of the wrong kind raise and leave the VM alone" do
     stream = Native.stream_new(:cpu)
     tensor = iota(stream, 3)
@@ -53,7 +64,9 @@ defmodule Emily.NativeTest do
           fn -> Native.tensor_type(make_ref()) end,
           fn -> Native.tensor_type(stream) end,
           fn -> Native.read(:tensor, make_ref()) end,
-          fn -> Native.eval(tensor, :not_a_reference) end
+          fn -> Native.eval(tensor, :not_a_reference) end,
+          fn -> Native.graph_operations(tensor) end,
+          fn -> Native.graph_operations([stream]) end
         ] do
       assert_raise ArgumentError, call
     end

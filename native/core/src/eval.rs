@@ -202,6 +202,10 @@ impl Tensor {
         }
     }
 
+    pub(crate) const fn array(&self) -> &Array {
+        &self.array
+    }
+
     /// The stream that computes this tensor.
     pub const fn stream(&self) -> &Stream {
         &self.stream

@@ -9,6 +9,7 @@ mod array;
 mod check;
 mod error;
 mod eval;
+mod graph;
 mod infer;
 mod lower;
 mod memory;
@@ -30,6 +31,7 @@ pub use adopted::{Source, can_adopt};
 pub use array::Array;
 pub use error::{Error, Failure, Result, guarded, install_error_handler};
 pub use eval::Tensor;
+pub use graph::{is_view, operations};
 pub use infer::{Outputs, infer, infer_all};
 pub use memory::{
     Memory, clear_cache, held_memory, memory, reset_peak_memory, set_cache_limit, set_wired_limit,

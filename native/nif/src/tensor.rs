@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use emily_core::{Op, Shape, Tensor, TensorType, Type, can_adopt, guarded, tensor_at};
+use emily_core::{
+    Op, Shape, Tensor, TensorType, Type, can_adopt, guarded, is_view, operations, tensor_at,
+};
 use rustler::{
     Atom, Binary, Encoder, Env, Error, NifResult, Reference, ResourceArc, Term,
     types::tuple::{get_tuple, make_tuple},
@@ -168,6 +170,21 @@ fn presence(tensor: Term<'_>) -> Atom {
         Ok(_) => atoms::deallocated(),
         Err(_) => atoms::elsewhere(),
     }
+}
+
+/// `[{name, count, view?}]` of MLX's operations that computing the tensors takes still: walking a graph of any size
+/// takes its time, hence off the schedulers.
+#[rustler::nif(schedule = "DirtyCpu")]
+fn graph_operations(tensors: Term<'_>) -> NifResult<Vec<(String, usize, bool)>> {
+    let tensors: SmallVec<[_; 4]> =
+        decode_list(tensors, |term| term.decode::<Given<TensorRef>>()?.get())?;
+    let tensors: SmallVec<[&Tensor; 4]> = tensors.iter().map(AsRef::as_ref).collect();
+    let counts = operations(&tensors).map_err(failed)?;
+    let counted = |(name, count): (String, usize)| {
+        let view = is_view(&name);
+        (name, count, view)
+    };
+    Ok(counts.into_iter().map(counted).collect())
 }
 
 /// `:ok` if the tensor is computed already, else `:pending` and a message `{reference, {:ok, :ok}}`.
