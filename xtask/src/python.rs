@@ -1,6 +1,10 @@
 //! Python packages that the demo and the benchmarks compare with, under `target/python/`.
 
-use std::{fs, path::PathBuf, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::{Context as _, Result};
 
@@ -51,6 +55,11 @@ pub fn with(name: &str, requirements: &[&str]) -> Result<Python> {
 }
 
 impl Python {
+    /// The folder of its packages.
+    pub fn packages(&self) -> &Path {
+        &self.packages
+    }
+
     /// The start of a command line.
     pub fn command(&self) -> Command {
         let mut command = Command::new("python3");

@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: what Emily costs, as ratios to the same work done in the same run.
 
 mod installing;
+mod models;
 mod operations;
 mod plot;
 mod report;
@@ -34,6 +35,9 @@ pub fn run(flags: &flags::Bench) -> Result<ExitCode> {
         "done"
     });
     rows.extend(of_nx);
+    let step = progress::step("measuring models");
+    rows.extend(models::rows()?);
+    step.finish("done");
     rows.extend(installing::rows(&targets, &selection)?);
 
     let report = Report {

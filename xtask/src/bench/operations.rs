@@ -134,7 +134,7 @@ pub fn rows_of_nx() -> Result<Vec<Row>> {
 }
 
 /// Mix may print before the program does.
-fn last_line<'text, T: Deserialize<'text>>(text: &'text str) -> Result<T> {
+pub fn last_line<'text, T: Deserialize<'text>>(text: &'text str) -> Result<T> {
     let line = text
         .trim_end()
         .lines()
