@@ -15,6 +15,7 @@ fn main() {
     println!("cargo::rerun-if-env-changed={PREFIX}");
     println!("cargo::rerun-if-changed=shim");
     println!("cargo::rerun-if-changed=extra");
+    println!("cargo::rerun-if-changed=kernels");
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let prefix = prefix(&root);
     let mlx_c = root.join("mlx_src/mlx-c");
@@ -34,6 +35,7 @@ fn main() {
     }
     let units = [mlx_c.join("mlx/c"), extra];
     compile(&prefix, &mlx_c, &shim, &units);
+    compile_kernels(&own.join("kernels/table.cpp"));
     bind(&mlx_c, &shim, &units);
 
     let lib = prefix.join("lib");
@@ -97,6 +99,38 @@ fn compile(prefix: &Path, mlx_c: &Path, shim: &Path, folders: &[PathBuf]) {
             .define("FMT_HEADER_ONLY", None);
     }
     build.file(unit).compile("mlxc");
+}
+
+/// Compiles our loops over numbers once for each instruction set that is asked for at run time.
+///
+/// They include no header that has code in it: of two copies of a function the linker keeps one, which
+/// might be the one that not every processor can run.
+fn compile_kernels(unit: &Path) {
+    let plain = ("plain", &[][..]);
+    let avx2 = ("avx2", &["-mavx2", "-mfma", "-mf16c"][..]);
+    let sets = match target("ARCH").as_str() {
+        "x86_64" => vec![plain, avx2],
+        _ => vec![plain],
+    };
+    for (name, flags) in sets {
+        let mut build = cc::Build::new();
+        build
+            .cpp(true)
+            .std("c++20")
+            .opt_level(3)
+            .debug(false)
+            .warnings(false)
+            // Nobody asks after a loop which exceptions there were, and who skips one may vectorize it.
+            .flag("-fno-math-errno")
+            .flag("-fno-trapping-math")
+            .flag("-ffp-contract=fast")
+            .flag_if_supported("-Wno-psabi")
+            .define("KERNELS_NAME", name);
+        for flag in flags {
+            build.flag(flag);
+        }
+        build.file(unit).compile(&format!("kernels_{name}"));
+    }
 }
 
 /// Whether the C++ compiler has `<format>` (g++ 13, clang 17); g++ 12 of Debian 12 has not.

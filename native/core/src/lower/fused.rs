@@ -6,7 +6,7 @@ use super::{
     dot::{Side, dot_add},
 };
 use crate::{
-    ActivationFunction, Array, Error, Op, Result, Stream, TensorType, Type, infer, mlx::Mlx,
+    ActivationFunction, Array, Device, Error, Op, Result, Stream, TensorType, Type, infer, mlx::Mlx,
 };
 
 pub(super) fn lower(
@@ -22,13 +22,16 @@ pub(super) fn lower(
         (Op::Softmax, [x]) => mlx.softmax(x),
         (Op::LayerNorm { epsilon }, [x, gamma, beta]) => mlx.layer_norm(x, gamma, beta, *epsilon),
         (Op::RmsNorm { epsilon }, [x]) => mlx.rms_norm(x, None, *epsilon),
-        (Op::RmsNorm { epsilon }, [x, gamma]) if gamma.shape().rank() == 1 => {
-            mlx.rms_norm(x, Some(gamma), *epsilon)
-        }
-        (Op::RmsNorm { epsilon }, [x, gamma]) => {
-            mlx.multiply(&mlx.rms_norm(x, None, *epsilon)?, gamma)
-        }
-        (Op::RotaryEmbedding, [x, cosines, sines]) => turned(mlx, x, cosines, sines),
+        (Op::RmsNorm { epsilon }, [x, gamma]) => match mlx.device() {
+            Device::Gpu if gamma.shape().rank() > 1 => {
+                mlx.multiply(&mlx.rms_norm(x, None, *epsilon)?, gamma)
+            }
+            _ => mlx.rms_norm(x, Some(gamma), *epsilon),
+        },
+        (Op::RotaryEmbedding, [x, cosines, sines]) => match mlx.device() {
+            Device::Cpu => mlx.rotary(x, cosines, sines),
+            Device::Gpu => turned(mlx, x, cosines, sines),
+        },
         (Op::Attention { scale }, [query, key, value, mask @ ..]) => {
             let mask = mask.first().map(|mask| match mask.ty() {
                 Type::U8 => truth(mlx, mask),
@@ -37,10 +40,13 @@ pub(super) fn lower(
             mlx.attention(query, key, value, mask.transpose()?.as_ref(), *scale)
         }
         (Op::Activation { function }, [x, factor @ ..]) => {
-            let active = activated(mlx, *function, x)?;
-            match factor.first() {
-                Some(factor) => mlx.multiply(&active, factor),
-                None => Ok(active),
+            let factor = factor.first().copied();
+            match mlx.device() {
+                Device::Cpu => mlx.activation(*function, x, factor),
+                Device::Gpu => {
+                    let active = activated(mlx, *function, x)?;
+                    factor.map_or(Ok(active.clone()), |factor| mlx.multiply(&active, factor))
+                }
             }
         }
         (

@@ -3,7 +3,7 @@
 use mlx_sys as sys;
 
 use super::Mlx;
-use crate::{Array, Result};
+use crate::{ActivationFunction, Array, Device, Result};
 
 /// What mlx-c takes where an argument is left out.
 const NONE: sys::mlx_array = sys::mlx_array {
@@ -14,7 +14,12 @@ impl Mlx {
     /// Along the last axis; narrow floats are summed as f32.
     pub(crate) fn softmax(self, x: &Array) -> Result<Array> {
         // SAFETY: the handle is live and the result's is writable.
-        Array::stored(|out| unsafe { sys::mlx_softmax_axis(out, x.raw(), -1, true, self.0) })
+        Array::stored(|out| unsafe {
+            match self.device() {
+                Device::Cpu => sys::emily_softmax(out, x.raw(), self.0),
+                Device::Gpu => sys::mlx_softmax_axis(out, x.raw(), -1, true, self.0),
+            }
+        })
     }
 
     pub(crate) fn layer_norm(
@@ -24,18 +29,50 @@ impl Mlx {
         beta: &Array,
         epsilon: f64,
     ) -> Result<Array> {
+        let norm = match self.device() {
+            Device::Cpu => sys::emily_layer_norm,
+            Device::Gpu => sys::mlx_fast_layer_norm,
+        };
+        let (x, gamma, beta) = (x.raw(), gamma.raw(), beta.raw());
+        // SAFETY: the handles are live and the result's is writable.
+        Array::stored(|out| unsafe { norm(out, x, gamma, beta, epsilon as f32, self.0) })
+    }
+
+    /// On a GPU `gamma` has one axis.
+    pub(crate) fn rms_norm(self, x: &Array, gamma: Option<&Array>, epsilon: f64) -> Result<Array> {
+        let norm = match self.device() {
+            Device::Cpu => sys::emily_rms_norm,
+            Device::Gpu => sys::mlx_fast_rms_norm,
+        };
+        let gamma = gamma.map_or(NONE, Array::raw);
+        // SAFETY: the handles are live or null where that is allowed, and the result's is writable.
+        Array::stored(|out| unsafe { norm(out, x.raw(), gamma, epsilon as f32, self.0) })
+    }
+
+    /// `x * cosines + rotated * sines`, on the host's processor alone.
+    pub(crate) fn rotary(self, x: &Array, cosines: &Array, sines: &Array) -> Result<Array> {
         // SAFETY: the handles are live and the result's is writable.
         Array::stored(|out| unsafe {
-            let (x, gamma, beta) = (x.raw(), gamma.raw(), beta.raw());
-            sys::mlx_fast_layer_norm(out, x, gamma, beta, epsilon as f32, self.0)
+            sys::emily_rotary(out, x.raw(), cosines.raw(), sines.raw(), self.0)
         })
     }
 
-    pub(crate) fn rms_norm(self, x: &Array, gamma: Option<&Array>, epsilon: f64) -> Result<Array> {
-        let gamma = gamma.map_or(NONE, Array::raw);
+    /// The function of each element, times `factor` if there is one, on the host's processor alone.
+    pub(crate) fn activation(
+        self,
+        function: ActivationFunction,
+        x: &Array,
+        factor: Option<&Array>,
+    ) -> Result<Array> {
+        let function = match function {
+            ActivationFunction::Silu => sys::emily_function__EMILY_SILU,
+            ActivationFunction::Gelu => sys::emily_function__EMILY_GELU,
+            ActivationFunction::GeluTanh => sys::emily_function__EMILY_GELU_TANH,
+        };
+        let factor = factor.map_or(NONE, Array::raw);
         // SAFETY: the handles are live or null where that is allowed, and the result's is writable.
         Array::stored(|out| unsafe {
-            sys::mlx_fast_rms_norm(out, x.raw(), gamma, epsilon as f32, self.0)
+            sys::emily_activation(out, function, x.raw(), factor, self.0)
         })
     }
 

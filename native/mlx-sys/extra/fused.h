@@ -1,0 +1,69 @@
+#ifndef EMILY_FUSED_H
+#define EMILY_FUSED_H
+
+#include <stdbool.h>
+
+#include "mlx/c/array.h"
+#include "mlx/c/stream.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/*
+ * Operations that stand for several, each of which is one primitive for the host's processor.
+ *
+ * All are of f32, f16 or bf16, one type in a call; sums are in f32. The stream is one of the CPU. Shapes
+ * are the caller's to check. A factor, gamma, mask or sum that there is not is an empty array.
+ */
+
+/** (x - mean) / sqrt(variance + epsilon) * gamma + beta along the last axis. */
+int emily_layer_norm(
+    mlx_array* res,
+    const mlx_array x,
+    const mlx_array gamma,
+    const mlx_array beta,
+    float epsilon,
+    const mlx_stream s);
+
+/** x / sqrt(mean(x^2) + epsilon) * gamma along the last axis; gamma has the sizes of the last axes. */
+int emily_rms_norm(
+    mlx_array* res,
+    const mlx_array x,
+    const mlx_array gamma,
+    float epsilon,
+    const mlx_stream s);
+
+/** Along the last axis. */
+int emily_softmax(mlx_array* res, const mlx_array x, const mlx_stream s);
+
+/**
+ * x * cosines + rotated * sines, where in `rotated` the second half of the last axis, negated, comes
+ * before the first. Cosines and sines broadcast to x.
+ */
+int emily_rotary(
+    mlx_array* res,
+    const mlx_array x,
+    const mlx_array cosines,
+    const mlx_array sines,
+    const mlx_stream s);
+
+typedef enum emily_function_ {
+  EMILY_SILU,
+  EMILY_GELU,
+  EMILY_GELU_TANH
+} emily_function;
+
+/** The function of each element, times `factor`, which has x's shape. */
+int emily_activation(
+    mlx_array* res,
+    emily_function function,
+    const mlx_array x,
+    const mlx_array factor,
+    const mlx_stream s);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
