@@ -23,7 +23,14 @@ pub(super) fn dynamic_slice(
     let part = match Start::of(mlx, starts, &x.array.shape(), &sizes)? {
         Start::Known(starts) => {
             let stops = sums(&starts, &sizes);
-            mlx.slice(x.array, &starts, &stops, &vec![1; starts.len()])?
+            let view = mlx.slice(x.array, &starts, &stops, &vec![1; starts.len()])?;
+            // What could be looked at is a matter of time, and floats are added up as they lie in memory:
+            // they have to lie as below.
+            if view.ty().is_inexact() && sizes != x.array.shape().dims() {
+                mlx.contiguous(&view)?
+            } else {
+                view
+            }
         }
         Start::Computed { axes, start } => mlx.slice_dynamic(x.array, &start, &axes, &sizes)?,
     };
@@ -154,4 +161,41 @@ fn clamped(mlx: Mlx, start: &Array, greatest: i32) -> Result<Array> {
     };
     let start = mlx.minimum(&start, &mlx.scalar(i64::from(greatest), ty)?)?;
     mlx.convert(&start, Type::S32)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Device, Op, Shape, Stream, Tensor, TensorType, Type, install_error_handler};
+
+    #[test]
+    fn a_part_is_added_up_alike_whenever_its_start_is_computed() {
+        install_error_handler();
+        let stream = Stream::new(Device::Cpu).unwrap();
+        let ty = |ty, dims: &[i64]| TensorType {
+            ty,
+            shape: Shape::new(dims).unwrap(),
+        };
+        let numbers = (0..400).map(|at| (at * 7919 % 1000) as f32 / 7.0);
+        let bytes: Vec<u8> = numbers.flat_map(f32::to_ne_bytes).collect();
+        let x = Tensor::from_bytes(&stream, &ty(Type::F32, &[100, 2, 2]), &bytes).unwrap();
+        let index = ty(Type::S32, &[]);
+        let one = Tensor::from_bytes(&stream, &index, &1_i32.to_ne_bytes()).unwrap();
+        let later = Tensor::apply(&stream, &Op::Multiply, Some(&index), &[&one, &one]).unwrap();
+        let sums = [&one, &later].map(|start| {
+            let slice = Op::DynamicSlice {
+                lengths: vec![100, 1, 2],
+                strides: vec![1, 1, 1],
+            };
+            let sum = Op::Sum {
+                axes: None,
+                keep_axes: false,
+            };
+            let part = ty(Type::F32, &[100, 1, 2]);
+            let part = Tensor::apply(&stream, &slice, Some(&part), &[&x, start, start, start]);
+            let total = ty(Type::F32, &[]);
+            let total = Tensor::apply(&stream, &sum, Some(&total), &[&part.unwrap()]).unwrap();
+            total.readable().unwrap().bytes().unwrap().to_vec()
+        });
+        assert_eq!(sums[0], sums[1]);
+    }
 }
