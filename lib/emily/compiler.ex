@@ -54,10 +54,18 @@ defmodule Emily.Compiler do
 
   ## What no program can say
 
-    * `Nx.reduce/4` and `Nx.window_reduce/5` with a function that has a `while`, or makes a tensor that
-      is no scalar
     * tensors of `{:c, 128}`, which MLX does not have
-    * conditions and loops that lie more than 14 deep in each other
+    * conditions, loops and functions of reductions that lie more than 14 deep in each other: they are read
+      and run on stacks of a fixed size
+
+  Either, anywhere in a function, sends all of it to the evaluator, or is refused; see `:native_fallback`.
+
+  ## Reductions with functions
+
+  The function of `Nx.reduce/4` and `Nx.window_reduce/5` runs on all elements at once if it is made of elementwise
+  operations on scalars. Any other function is called in a loop, which for functions with a `while`, or with tensors of
+  their own, goes through the reduced elements and takes all others at once. A function that sorts or indexes, or calls
+  Elixir, is called for one element after another, in their order.
   """
 
   @behaviour Nx.Defn.Compiler

@@ -6,13 +6,10 @@ defmodule Emily.Compiler.Lowering do
   # it belongs to: the outermost one, a branch of a `cond`, or the condition or the body of a `while`.
   # Functions of Elixir become calls, numbered in the order in which they are met.
 
-  alias Emily.Compiler.{Call, Scope}
+  alias Emily.Compiler.{Call, Loop, Reduction, Scope}
   alias Emily.{Operation, Reducer}
   alias Nx.Defn.{Composite, Expr, Tree}
   alias Nx.Tensor, as: T
-
-  # The function of a reduction is one more program.
-  @deepest 14
 
   @typedoc """
   A program, what its inputs are, in order, and the functions that it calls.
@@ -172,37 +169,16 @@ defmodule Emily.Compiler.Lowering do
   end
 
   defp node(:while, [initial, _parameters, condition, body], node, acc) do
-    {initial, {scope, state}} = numbers(initial, acc)
-    outs = Enum.map(initial, &Map.fetch!(scope.types, &1))
+    {initial, acc} = numbers(initial, acc)
 
-    start = scope |> Scope.new(%{}) |> within_reach(:while)
-
-    {_numbers, start} =
-      outs
-      |> Enum.with_index()
-      |> Enum.map_reduce(start, fn {out, at}, start -> Scope.parameter(start, at, out) end)
-
-    closed = fn expression, start, state ->
-      start = %{start | kind: :closed, ids: Tree.scope_ids(expression)}
-      numbers(expression, {start, state})
+    part = fn expression ->
+      fn _carried, {start, state} ->
+        numbers(expression, {%{start | ids: Tree.scope_ids(expression)}, state})
+      end
     end
 
-    {condition_outputs, {condition, state}} = closed.(condition, start, state)
-    start = Scope.take_over(start, condition)
-    {body_outputs, {body, state}} = closed.(body, start, state)
-    {body_outputs, body} = of_types(body_outputs, outs, body)
-    scope = body.parent
-    captures = Scope.captures(body)
-    types = outs ++ Enum.map(captures, &Map.fetch!(scope.types, &1))
-
-    step =
-      {:while,
-       %{
-         condition: Scope.close(condition, condition_outputs, types),
-         body: Scope.close(body, body_outputs, types)
-       }}
-
-    instruction(step, outs, initial ++ captures, node, {scope, state})
+    {numbers, acc} = Loop.add(:while, initial, part.(condition), part.(body), acc)
+    {one_or_several(numbers, node), acc}
   end
 
   defp node(:block, [block, arguments, default, _callback], node, acc) do
@@ -250,19 +226,17 @@ defmodule Emily.Compiler.Lowering do
 
   ## Operations
 
-  defp node(op, [tensor, acc_tensor | arguments], node, acc)
-       when op in [:reduce, :window_reduce] do
+  defp node(op, arguments, node, acc) when op in [:reduce, :window_reduce] do
     fun = List.last(arguments)
 
     case Reducer.trace(fun, node.type) do
       {:ok, program} ->
-        arguments = [tensor, acc_tensor | Enum.drop(arguments, -1)] ++ [program]
-        {operation, inputs} = Operation.split(op, arguments)
+        {operation, inputs} = Operation.split(op, List.replace_at(arguments, -1, program))
         {inputs, acc} = Enum.map_reduce(inputs, acc, &value/2)
         instruction(operation, [type(node)], inputs, node, acc)
 
-      {:error, reason} ->
-        throw({:unsupported, op, "of its function: #{reason}"})
+      {:error, _reason} ->
+        Reduction.add(op, arguments, type(node), &numbers/2, acc)
     end
   end
 
@@ -274,37 +248,13 @@ defmodule Emily.Compiler.Lowering do
 
   # A part of a `cond`, which begins with what those before it have captured.
   defp branch(expression, before, {scope, state}) do
-    branch = scope |> Scope.new(Tree.scope_ids(expression, scope.ids)) |> within_reach(:cond)
+    branch =
+      scope |> Scope.new(Tree.scope_ids(expression, scope.ids)) |> Scope.within_reach(:cond)
+
     branch = if before, do: Scope.take_over(branch, %{before | parent: scope}), else: branch
     {outputs, {branch, state}} = numbers(expression, {%{branch | kind: :branch}, state})
     {{branch, outputs}, branch, {branch.parent, state}}
   end
-
-  # What Nx makes of gradients may give a loop other types than it begins with.
-  defp of_types(numbers, outs, scope) do
-    numbers
-    |> Enum.zip(outs)
-    |> Enum.map_reduce(scope, fn {number, {_, shape} = out}, scope ->
-      case Map.fetch!(scope.types, number) do
-        ^out ->
-          {number, scope}
-
-        {_other, ^shape} ->
-          {[number], scope} = Scope.instruction(scope, :as_type, [out], [number])
-          {number, scope}
-
-        other ->
-          reason = "its body makes #{inspect(other)} of #{inspect(out)}"
-          throw({:unsupported, :while, reason})
-      end
-    end)
-  end
-
-  # The core takes no programs that lie deeper in each other.
-  defp within_reach(%{depth: depth}, construct) when depth > @deepest,
-    do: throw({:unsupported, construct, "it lies more than #{@deepest} deep in others"})
-
-  defp within_reach(scope, _construct), do: scope
 
   # The default implementation of a block: its parameters are the block's arguments.
   defp inline(default, arguments, node, acc) do

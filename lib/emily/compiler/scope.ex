@@ -37,6 +37,18 @@ defmodule Emily.Compiler.Scope do
   def new(nil, ids), do: %__MODULE__{parent: nil, ids: ids}
   def new(parent, ids), do: %__MODULE__{parent: parent, ids: ids, depth: parent.depth + 1}
 
+  # The function of a reduction is one more program.
+  @deepest 14
+
+  @doc """
+  The scope, if the core takes programs as deep in others; else throws `{:unsupported, construct, reason}`.
+  """
+  @spec within_reach(t(), atom()) :: t()
+  def within_reach(%{depth: depth}, construct) when depth > @deepest,
+    do: throw({:unsupported, construct, "it lies more than #{@deepest} deep in others"})
+
+  def within_reach(scope, _construct), do: scope
+
   @doc "Adds an input."
   @spec input(t(), Native.out()) :: {integer(), t()}
   def input(scope, type) do
