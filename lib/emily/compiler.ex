@@ -30,7 +30,8 @@ defmodule Emily.Compiler do
     * `:passes` - what is done to the program before it runs: `:all` (when absent), `:none`, or a list of
       the names below
 
-  Other options are left alone: libraries such as Axon pass their own ones on.
+  Other options are left alone: libraries such as Axon pass their own ones on. One whose name is nearly one of these
+  raises `ArgumentError`, as does a value that the option does not have.
 
   ## Passes
 
@@ -167,37 +168,39 @@ defmodule Emily.Compiler do
 
   @impl true
   def __jit__(key, vars, fun, args_list, options) do
-    options = validate!(options)
-    device = device(options)
-    what = Map.take(options, [:hooks, :native, :native_fallback, :passes])
-
-    compiled =
-      Cache.fetch({key, templates(vars), device, what}, fn ->
-        compile(vars, fun, device, options)
-      end)
-
+    {options, others} = divided(options)
+    compiled = kept(key, vars, {options, others}, fn -> compile(vars, fun, options) end)
     for arguments <- args_list, do: call(compiled, arguments, options)
   end
 
   @impl true
   def __compile__(_key, vars, fun, options) do
     options = validate!(options)
-    compiled = compile(vars, fun, device(options), options)
+    compiled = compile(vars, fun, options)
     fn args_list -> for arguments <- args_list, do: call(compiled, arguments, options) end
   end
 
-  # The traced function has other parameters each time; what it was made for is in their types.
-  defp templates(vars),
-    do: Enum.map(vars, &Composite.traverse(&1, fn var -> Nx.to_template(var) end))
+  # The traced function has other parameters each time; what it was made for is in their types. To look
+  # at other options' names takes longer than a small function does, and so is not done for each call.
+  defp kept(key, vars, {options, others}, make) do
+    templates = Enum.map(vars, &Composite.traverse(&1, fn var -> Nx.to_template(var) end))
+    what = Map.take(options, [:hooks, :native, :native_fallback, :passes])
 
-  defp compile(vars, fun, device, options) do
-    if Map.get_lazy(options, :native, fn -> Settings.load().native end),
-      do: native(vars, fun, device, options),
-      else: evaluated(vars, fun, options)
+    Cache.fetch({key, templates, device(options), native?(options), what, others}, fn ->
+      Enum.each(others, &check_name!/1)
+      make.()
+    end)
   end
 
-  defp native(vars, fun, device, options) do
-    case Function.new(fun.(vars), device, Map.get(options, :hooks, %{}), passes(options)) do
+  # The configuration may change from one call to the next.
+  defp native?(options), do: Map.get_lazy(options, :native, &Settings.native/0)
+
+  defp compile(vars, fun, options) do
+    if native?(options), do: native(vars, fun, options), else: evaluated(vars, fun, options)
+  end
+
+  defp native(vars, fun, options) do
+    case Function.new(fun.(vars), device(options), Map.get(options, :hooks, %{}), passes(options)) do
       {:ok, function} ->
         function
 
@@ -240,18 +243,43 @@ defmodule Emily.Compiler do
   defp device(options), do: Map.get_lazy(options, :device, &Stream.device/0)
 
   defp validate!(options) do
-    options = Keyword.take(options, @options)
+    {options, others} = divided(options)
+    Enum.each(others, &check_name!/1)
+    options
+  end
+
+  # The options, and the names of those that are none of ours.
+  defp divided(options) do
+    {options, others} = Keyword.split(options, @options)
 
     for {key, value} <- options, not valid?(key, value) do
       raise ArgumentError, "expected #{expected(key)}, got: #{inspect(value)}"
     end
 
-    Map.new(options)
+    # As in all keyword lists, the first of two with the same name counts.
+    {options |> Enum.reverse() |> Map.new(), Keyword.keys(others)}
+  end
+
+  # How much alike two names are when one of them is a mistake; 1.0 if they are the same.
+  @alike 0.8
+
+  defp check_name!(key) do
+    near = &String.jaro_distance(to_string(&1), to_string(key))
+    nearest = Enum.max_by(@options, near)
+
+    if near.(nearest) > @alike do
+      raise ArgumentError,
+            "expected an option of Emily.Compiler, such as #{inspect(nearest)}, got: #{inspect(key)}"
+    end
   end
 
   defp valid?(:device, device), do: Device.validate!(device) == :ok and device != nil
   defp valid?(:stream, stream), do: is_struct(stream, Stream)
-  defp valid?(:hooks, hooks), do: is_map(hooks)
+
+  defp valid?(:hooks, hooks) when is_map(hooks),
+    do: Enum.all?(hooks, fn {name, hook} -> is_atom(name) and is_function(hook, 1) end)
+
+  defp valid?(:hooks, _hooks), do: false
   defp valid?(:native, native), do: is_boolean(native)
   defp valid?(:native_fallback, policy), do: policy in [:eval, :raise]
   defp valid?(:max_concurrency, count), do: is_integer(count) and count > 0
@@ -260,7 +288,7 @@ defmodule Emily.Compiler do
 
   defp expected(:device), do: ":device to be :cpu or :gpu"
   defp expected(:stream), do: ":stream to be an Emily.Stream"
-  defp expected(:hooks), do: ":hooks to be a map of functions"
+  defp expected(:hooks), do: ":hooks to be a map of names to functions of one argument"
   defp expected(:native), do: ":native to be true or false"
   defp expected(:native_fallback), do: ":native_fallback to be :eval or :raise"
   defp expected(:max_concurrency), do: ":max_concurrency to be a positive integer"

@@ -77,6 +77,14 @@ defmodule Emily.Settings do
   end
 
   @doc """
+  Whether compiled functions are programs of the native core.
+
+  It may change from one call to the next, and each asks: so this reads one setting and not all.
+  """
+  @spec native() :: boolean()
+  def native, do: boolean([native: Application.get_env(:emily, :native, true)], :native, true)
+
+  @doc """
   One variable of the settings' environment; an empty one counts as absent.
   """
   @spec variable(t() | %{String.t() => String.t()}, String.t() | [String.t()]) ::

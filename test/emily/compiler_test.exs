@@ -1,7 +1,7 @@
 # Without Nx there is nothing to compile.
 if Code.ensure_loaded?(Nx) do
   defmodule Emily.CompilerTest do
-    # One test changes the application's configuration.
+    # Tests look into the table of all compiled functions, and one hears all events.
     use ExUnit.Case, async: false
 
     import Nx.Defn
@@ -428,47 +428,5 @@ if Code.ensure_loaded?(Nx) do
     end
 
     def note(_event, _measurements, metadata, pid), do: send(pid, {:event, metadata})
-
-    test "native: false, or the configuration, has the evaluator call the backend" do
-      x = Nx.tensor([1.0, 2.0])
-      result = Nx.Defn.jit_apply(&softmax/1, [x], compiler: Compiler, native: false)
-      assert bits(result) == bits(softmax(x))
-
-      Application.put_env(:emily, :native, false)
-      Cache.clear()
-      fun = Nx.Defn.compile(&softmax/1, [Nx.template({3}, :f32)], compiler: Compiler)
-      assert is_function(fun, 1)
-    after
-      Application.delete_env(:emily, :native)
-      Cache.clear()
-    end
-
-    test "partitions, backends and options" do
-      assert [one, other] = Compiler.__partitions_options__(max_concurrency: 2, device: :cpu)
-      assert one[:stream].device == :cpu and one[:stream] != other[:stream]
-      assert Compiler.__partitions_options__([]) == [[]]
-      assert Nx.Defn.to_backend(compiler: Compiler, device: :cpu) == {Backend, device: :cpu}
-
-      assert Nx.to_number(compiled(&Nx.add/2, [1, 2], mode: :train)) == 3
-
-      for {options, text} <- [
-            {[device: :tpu], "expected :device to be :cpu or :gpu, got: :tpu"},
-            {[native: 1], "expected :native to be true or false, got: 1"},
-            {[max_concurrency: 0], "expected :max_concurrency to be a positive integer, got: 0"},
-            {[native_fallback: :no], "expected :native_fallback to be :eval or :raise, got: :no"},
-            {[passes: [:dead_code, :fusion]],
-             "expected :passes to be :all, :none or a list of #{passes()}, got: [:dead_code, :fusion]"},
-            {[stream: :cpu], "expected :stream to be an Emily.Stream, got: :cpu"}
-          ] do
-        error =
-          assert_raise ArgumentError, fn ->
-            Nx.Defn.jit_apply(&Nx.sin/1, [1], [compiler: Compiler] ++ options)
-          end
-
-        assert error.message == text
-      end
-    end
-
-    defp passes, do: Enum.map_join(Emily.Native.program_passes(), ", ", &inspect/1)
   end
 end
