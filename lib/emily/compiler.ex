@@ -33,6 +33,23 @@ defmodule Emily.Compiler do
   Other options are left alone: libraries such as Axon pass their own ones on. One whose name is nearly one of these
   raises `ArgumentError`, as does a value that the option does not have.
 
+  ## Shards
+
+  `Nx.Defn.shard_jit/3` takes each argument in shards, one list of arguments for each device of an `Nx.Mesh`, and gives a
+  list of results, one for each device. The devices of a mesh are logical ones: one device of the machine has all shards, and
+  computes the function of whole tensors as one program, whatever the mesh. So a function for many devices gives
+  the same on one.
+
+      mesh = %Nx.Mesh{name: "mesh", shape: {2}}
+      options = [compiler: Emily.Compiler, input_shardings: [%{0 => [0]}]]
+      [first, second] = Nx.Defn.shard_jit(&Nx.cumulative_sum/1, mesh, options).([[one], [other]])
+
+    * `:input_shardings` - for each argument a map of its axes, by number or name, to lists of axes of the mesh among which
+      they are divided; of other axes each shard has the whole. Required
+    * `:output_shardings` - the same for each tensor that the function gives. When absent, results are divided as follows
+      from their shapes: along the axis that is as much smaller as those of the arguments are. What follows from no
+      shape is whole on all devices
+
   ## Passes
 
   None of them changes a bit of any result but those that say so. They go over the programs in `cond` and `while`, too, in this
@@ -72,7 +89,7 @@ defmodule Emily.Compiler do
   @behaviour Nx.Defn.Compiler
 
   alias Emily.Backend.Device
-  alias Emily.Compiler.{Cache, Explanation, Function, Lowering}
+  alias Emily.Compiler.{Cache, Explanation, Function, Lowering, Sharding}
   alias Emily.{Native, Settings, Stream, Telemetry}
   alias Nx.Defn.{Composite, Evaluator}
 
@@ -171,6 +188,22 @@ defmodule Emily.Compiler do
     {options, others} = divided(options)
     compiled = kept(key, vars, {options, others}, fn -> compile(vars, fun, options) end)
     for arguments <- args_list, do: call(compiled, arguments, options)
+  end
+
+  @impl true
+  def __shard_jit__(key, mesh, vars, fun, args_list, options) do
+    sharding = Sharding.new(mesh, vars, options)
+    {options, others} = divided(options)
+    arguments = Sharding.arguments(sharding, vars, args_list)
+
+    compiled =
+      kept({key, sharding}, vars, {options, others}, fn ->
+        sharding
+        |> Sharding.parameters(vars)
+        |> compile(Sharding.wrap(sharding, fun), options)
+      end)
+
+    compiled |> call(arguments, options) |> Tuple.to_list()
   end
 
   @impl true
