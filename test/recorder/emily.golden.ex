@@ -6,11 +6,13 @@ defmodule Mix.Tasks.Emily.Golden do
   `Nx.Type` says of types into `types.json` there. Programs and what it gives for them go into
   `programs/`; Emily itself writes these, so its library must be there.
 
-      EMILY_DEPS_PATH=… MIX_ENV=test mix emily.golden [--into DIR]
+      EMILY_DEPS_PATH=… MIX_ENV=test mix emily.golden [--into DIR] [--models DIR]
 
   ## Options
 
     * `--into DIR` - record into another folder, whose golden files are replaced
+    * `--models DIR` - a folder with the compiled modules of Axon, Polaris and Bumblebee, whose models are recorded,
+      too; without it these stay as they are, unless the project has the libraries
 
   It is for maintainers, and needs Nx. Run it after an operation or a kind of case was added, or to
   follow a new version of Nx. The files depend on nothing but the recorder and Nx, so a diff shows
@@ -45,7 +47,8 @@ defmodule Mix.Tasks.Emily.Golden do
 
   @impl true
   def run(args) do
-    folder = folder(args)
+    {folder, models} = folders(args)
+    if models, do: Golden.Models.add(models)
     {:ok, _started} = Application.ensure_all_started(:emily)
     Nx.default_backend(Nx.BinaryBackend)
 
@@ -56,18 +59,26 @@ defmodule Mix.Tasks.Emily.Golden do
     File.write!(Path.join(folder, "types.json"), Golden.Types.table())
     by_name = Enum.group_by(cases, &Golden.Case.name/1)
     sizes = for {name, cases} <- by_name, do: write(folder, name, cases)
-    programs = folder |> Path.join("programs") |> Golden.Programs.record()
+    {programs, missing} = folder |> Path.join("programs") |> Golden.Programs.record()
 
     Mix.shell().info(
       "#{length(cases)} cases of #{map_size(by_name)} operations, #{Enum.sum(sizes)} bytes; " <>
-        "programs, #{programs} bytes"
+        "programs, #{programs} bytes" <> not_recorded(missing)
     )
   end
 
-  defp folder(args) do
-    case OptionParser.parse!(args, strict: [into: :string]) do
-      {options, []} -> Keyword.get(options, :into, "test/golden")
-      {_options, more} -> Mix.raise("expected no arguments but --into DIR, got: #{inspect(more)}")
+  defp not_recorded([]), do: ""
+
+  defp not_recorded(names),
+    do: "; without Axon or Bumblebee, #{Enum.join(names, ", ")} stay as they are"
+
+  defp folders(args) do
+    case OptionParser.parse!(args, strict: [into: :string, models: :string]) do
+      {options, []} ->
+        {Keyword.get(options, :into, "test/golden"), options[:models]}
+
+      {_options, more} ->
+        Mix.raise("expected no arguments but --into DIR and --models DIR, got: #{inspect(more)}")
     end
   end
 

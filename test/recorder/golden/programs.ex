@@ -9,32 +9,42 @@ defmodule Emily.Golden.Programs do
     * `results`: the same of the program's results.
   """
 
+  import Emily.Golden.Values, only: [pattern: 2]
   import Nx.Defn
 
-  alias Emily.Golden.Case
+  alias Emily.Golden.{Case, Models}
   alias Nx.Defn.{Composite, Evaluator}
 
-  @doc "Records every program into `folder`; returns the number of bytes."
-  @spec record(Path.t()) :: non_neg_integer()
+  @doc """
+  Records every program that it can into `folder`; returns the number of bytes, and the names of the others, which
+  stay as they are.
+  """
+  @spec record(Path.t()) :: {non_neg_integer(), [String.t()]}
   def record(folder) do
-    File.rm_rf!(folder)
+    {models, missing} = Models.programs()
+    File.mkdir_p!(folder)
 
-    Enum.sum_by(programs(), fn {name, fun, arguments} ->
-      write(Path.join(folder, name), fun, arguments)
-    end)
+    for name <- File.ls!(folder), name not in missing, do: File.rm_rf!(Path.join(folder, name))
+
+    bytes =
+      Enum.sum_by(programs() ++ models, fn {name, fun, arguments} ->
+        write(Path.join(folder, name), fun, arguments)
+      end)
+
+    {bytes, missing}
   end
 
   # Weights are as they are; what the program takes is in `{:input, container}`.
   defp programs do
     [
-      {"mlp", &mlp/2, [weights(), {:input, data({4, 6}, 1)}]},
+      {"mlp", &mlp/2, [weights(), {:input, pattern({4, 6}, 1)}]},
       {"mlp_training_step", &training_step/3,
-       [{:input, weights()}, {:input, data({4, 6}, 2)}, {:input, Nx.tensor([0, 2, 1, 2])}]},
+       [{:input, weights()}, {:input, pattern({4, 6}, 2)}, {:input, Nx.tensor([0, 2, 1, 2])}]},
       {"control_flow", &control_flow/2,
-       [{:input, {data({5}, 3), Nx.tensor(7)}}, {:input, data({3}, 4)}]},
-      {"fourier", &fourier/1, [{:input, data({2, 16}, 5)}]},
-      {"attention", &attention/2, [attention_weights(), {:input, data({1, 5, 8}, 6)}]},
-      {"narrow", &narrow/2, [narrow_weights(), {:input, data({3, 5}, 7)}]}
+       [{:input, {pattern({5}, 3), Nx.tensor(7)}}, {:input, pattern({3}, 4)}]},
+      {"fourier", &fourier/1, [{:input, pattern({2, 16}, 5)}]},
+      {"attention", &attention/2, [attention_weights(), {:input, pattern({1, 5, 8}, 6)}]},
+      {"narrow", &narrow/2, [narrow_weights(), {:input, pattern({3, 5}, 7)}]}
     ]
   end
 
@@ -60,24 +70,17 @@ defmodule Emily.Golden.Programs do
   defp value({:input, container}), do: container
   defp value(weights), do: weights
 
-  # Numbers from -1 to 1 that are the same each time, and exact in f32.
-  defp data(shape, seed) do
-    size = Tuple.product(shape)
-    numbers = for at <- 1..size, do: rem(at * 7919 + seed * 104_729, 257) / 128 - 1
-    numbers |> Nx.tensor(type: :f32) |> Nx.reshape(shape)
-  end
-
   defp weights do
     %{
-      "dense" => %{kernel: data({6, 8}, 10), bias: data({8}, 11)},
-      "output" => %{kernel: data({8, 3}, 12), bias: data({3}, 13)}
+      "dense" => %{kernel: pattern({6, 8}, 10), bias: pattern({8}, 11)},
+      "output" => %{kernel: pattern({8, 3}, 12), bias: pattern({3}, 13)}
     }
   end
 
   defp attention_weights do
     for {name, seed} <- [key: 20, out: 21, query: 22, value: 23],
-        into: %{scale: data({8}, 24)},
-        do: {name, data({8, 8}, seed)}
+        into: %{scale: pattern({8}, 24)},
+        do: {name, pattern({8, 8}, seed)}
   end
 
   defp narrow_weights do

@@ -1,10 +1,18 @@
 defmodule Emily.Golden.Values do
-  @moduledoc "Numbers worth trying in each type, as vectors."
+  @moduledoc "Numbers worth trying in each type, as vectors, and numbers to fill shapes with."
 
   alias Emily.Golden.Exclusions
 
   @doc "A vector of `type`."
   def vector(list, type), do: Nx.tensor(list, type: type)
+
+  @doc "Numbers from -1 to 1 that are the same each time, and exact in f32, in this shape."
+  def pattern(shape, seed) do
+    numbers =
+      for at <- 1..Tuple.product(shape), do: rem(at * 7919 + seed * 104_729, 257) / 128 - 1
+
+    numbers |> Nx.tensor(type: :f32) |> Nx.reshape(shape)
+  end
 
   @doc "The extremes, zeros, and what is not finite."
   def special({:u, bits} = type) do

@@ -1,5 +1,5 @@
-//! Programs recorded from Nx, against what `Nx.BinaryBackend` computed. `Emily.Golden.Programs` in the
-//! recorder says what they are.
+//! Programs recorded from Nx, and from models of Axon's and Bumblebee's, against what `Nx.BinaryBackend` computed.
+//! `Emily.Golden.Programs` and `Emily.Golden.Models` in the recorder say what they are.
 
 use std::{fs, sync::Arc};
 
@@ -101,7 +101,21 @@ macro_rules! programs {
     };
 }
 
-programs! { attention control_flow fourier mlp mlp_training_step narrow }
+programs! {
+    attention
+    axon_lenet_training_step
+    axon_mlp_training_step
+    bumblebee_bert
+    bumblebee_llama_step
+    bumblebee_qwen3_step
+    bumblebee_vit
+    bumblebee_whisper
+    control_flow
+    fourier
+    mlp
+    mlp_training_step
+    narrow
+}
 
 #[test]
 fn every_recorded_program_is_tested() {
