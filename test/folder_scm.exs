@@ -9,6 +9,9 @@ defmodule Emily.FolderSCM do
 
   @behaviour Mix.SCM
 
+  # What tests compare models with, where the folder has it.
+  @models [:polaris, :axon]
+
   @doc """
   What Emily depends on, from the folder that `EMILY_DEPS_PATH` names; nil if it names none.
   """
@@ -19,9 +22,18 @@ defmodule Emily.FolderSCM do
   defp deps(folder) do
     if __MODULE__ not in Mix.SCM.available(), do: Mix.SCM.append(__MODULE__)
 
-    for app <- [:complex, :telemetry, :nx],
-        do: {app, path: Path.join(folder, "#{app}"), override: true}
+    required = for app <- [:complex, :telemetry, :nx], do: dependency(folder, app, [])
+
+    models =
+      for app <- @models, File.dir?(Path.join(folder, "#{app}")) do
+        dependency(folder, app, only: :test)
+      end
+
+    required ++ models
   end
+
+  defp dependency(folder, app, options),
+    do: {app, [path: Path.join(folder, "#{app}"), override: true] ++ options}
 
   @impl true
   def accepts_options(app, opts) do
