@@ -18,6 +18,7 @@ defmodule Emily.Operation do
 
   import Emily.Debug, only: [checked: 1]
 
+  alias Emily.Fast
   alias Nx.Block
   alias Nx.Block.LinAlg
 
@@ -210,7 +211,7 @@ defmodule Emily.Operation do
   end
 
   @doc """
-  Divides the arguments of an `Nx.Block`; `:unknown` if it is none of Nx's.
+  Divides the arguments of a block of Nx or of `Emily.Fast`; `:unknown` if it is none of these.
   """
   @spec block(struct(), [term()]) :: {t(), [input()]} | :unknown
   def block(block, arguments) do
@@ -244,6 +245,13 @@ defmodule Emily.Operation do
   defp of_block(%LinAlg.SVD{full_matrices?: full}), do: {:svd, %{full_matrices: full}}
   defp of_block(%LinAlg.LU{}), do: :lu
   defp of_block(%LinAlg.Determinant{}), do: :determinant
+  defp of_block(%Fast.RmsNorm{} = block), do: attributes(:rms_norm, block, [:epsilon])
+  defp of_block(%Fast.LayerNorm{} = block), do: attributes(:layer_norm, block, [:epsilon])
+  defp of_block(%Fast.Attention{} = block), do: attributes(:attention, block, [:scale])
+
+  defp of_block(%Fast.Rope{} = block),
+    do: attributes(:rope, block, [:dims, :traditional, :base, :scale])
+
   defp of_block(_other), do: :unknown
 
   defp cumulative(name, block), do: attributes(name, block, [:axis, :reverse])

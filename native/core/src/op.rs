@@ -387,6 +387,15 @@ pub enum Op {
     /// Tensor, cosines, sines: `x * cos + rotated * sin`, where the second half of the last axis,
     /// negated, comes before the first in what is rotated. Cosines and sines broadcast to the tensor.
     RotaryEmbedding,
+    /// Tensor of at least three axes, the last two of which are positions and features; the position of the
+    /// first, one for all or one for each index of the first axis; and frequencies, unless `base` gives
+    /// them. Pairs of the first `dims` features are turned: neighbours if `traditional`, else one of each half.
+    Rope {
+        dims: usize,
+        traditional: bool,
+        base: Option<f64>,
+        scale: f64,
+    },
     /// Query, key, value, and a mask if there is one, all as batch, heads, positions, features.
     ///
     /// A mask of u8 says where to look, one of floats is added to the scores; it broadcasts to batch,

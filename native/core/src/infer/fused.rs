@@ -50,6 +50,18 @@ pub(super) fn result(op: &Op, inputs: &[TensorType]) -> Result<(Type, Vec<i32>)>
             )?;
             Ok(first(x))
         }
+        (Op::Rope { dims, base, .. }, [x, offset, frequencies @ ..]) => {
+            turned(op, inputs, *dims, offset)?;
+            let half = [*dims as i32 / 2];
+            let fit = match (base, frequencies) {
+                (Some(base), []) => base.is_finite() && *base > 0.0,
+                (None, [frequencies]) => frequencies.shape.dims() == half,
+                _ => false,
+            };
+            let what = "and a base above 0, or a frequency for each pair of features";
+            expect(fit, op, inputs, what)?;
+            Ok(first(x))
+        }
         (Op::Activation { .. }, [x, factor]) => {
             expect(x.shape == factor.shape, op, inputs, "of equal shape")?;
             Ok(first(x))
@@ -85,14 +97,36 @@ pub(super) fn result(op: &Op, inputs: &[TensorType]) -> Result<(Type, Vec<i32>)>
 /// Of the types that their kernels have, all the same but for a mask.
 fn check_types(op: &Op, inputs: &[TensorType]) -> Result<()> {
     let mask = |at: usize| matches!(op, Op::Attention { .. }) && at == 3;
+    let rope = matches!(op, Op::Rope { .. });
     let mut types = inputs.iter().enumerate();
     let first = inputs.first().map(|input| input.ty);
     let fit = types.all(|(at, input)| match input.ty {
+        ty if rope && at == 1 => ty == Type::S32,
+        Type::F32 if rope && at == 2 => true,
         Type::U8 => mask(at),
         ty @ (Type::Bf16 | Type::F16 | Type::F32) => mask(at) || Some(ty) == first,
         _ => false,
     });
     expect(fit, op, inputs, "of one of the types bf16, f16 and f32")
+}
+
+fn turned(op: &Op, inputs: &[TensorType], dims: usize, offset: &TensorType) -> Result<()> {
+    let x = &inputs[0].shape;
+    let features = x.dims().last().map_or(0, |&size| size as usize);
+    let fit = x.rank() >= 3 && dims > 0 && dims.is_multiple_of(2) && dims <= features;
+    expect(
+        fit,
+        op,
+        inputs,
+        "with three axes or more and an even number of features to turn",
+    )?;
+    let fit = offset.shape.rank() == 0 || offset.shape.dims() == &x.dims()[..1];
+    expect(
+        fit,
+        op,
+        inputs,
+        "and a position, or one for each index of the first axis",
+    )
 }
 
 fn has_axes(op: &Op, x: &TensorType) -> Result<()> {
@@ -186,6 +220,40 @@ mod tests {
         ] {
             let inferred = infer(op, &tensors(inputs)).unwrap();
             assert_eq!(inferred, TensorType::read(out), "{op:?}");
+        }
+    }
+
+    #[test]
+    fn turned_pairs_need_frequencies() {
+        let rope = |dims, base| Op::Rope {
+            dims,
+            traditional: false,
+            base,
+            scale: 1.0,
+        };
+        let types = tensors(&["bf16[2][3][8]", "s32[2]"]);
+        assert_eq!(infer(&rope(8, Some(1e4)), &types).unwrap(), types[0]);
+        let with = tensors(&["f32[2][3][8]", "s32", "f32[2]"]);
+        assert_eq!(infer(&rope(4, None), &with).unwrap(), with[0]);
+        for (op, types, problem) in [
+            (rope(8, None), &types, "or a frequency for each pair"),
+            (rope(8, Some(-1.0)), &types, "a base above 0"),
+            (rope(4, Some(1e4)), &with, "or a frequency for each pair"),
+            (rope(3, Some(1e4)), &types, "an even number of features"),
+            (rope(10, Some(1e4)), &types, "an even number of features"),
+            (
+                rope(8, Some(1e4)),
+                &tensors(&["f32[2][3][8]", "s32[3]"]),
+                "and a position",
+            ),
+            (
+                rope(8, Some(1e4)),
+                &tensors(&["f32[2][3][8]", "f32"]),
+                "of one of the types",
+            ),
+        ] {
+            let error = infer(&op, types).unwrap_err().to_string();
+            assert!(error.contains(problem), "{error}");
         }
     }
 

@@ -32,6 +32,18 @@ pub(super) fn lower(
             Device::Cpu => mlx.rotary(x, cosines, sines),
             Device::Gpu => turned(mlx, x, cosines, sines),
         },
+        (
+            Op::Rope {
+                dims,
+                traditional,
+                base,
+                scale,
+            },
+            [x, offset, frequencies @ ..],
+        ) => {
+            let frequencies = frequencies.first().copied();
+            mlx.rope(x, offset, frequencies, (*dims, *traditional, *base, *scale))
+        }
         (Op::Attention { scale }, [query, key, value, mask @ ..]) => {
             let mask = mask.first().map(|mask| match mask.ty() {
                 Type::U8 => truth(mlx, mask),

@@ -76,6 +76,36 @@ impl Mlx {
         })
     }
 
+    /// The last arguments are how many features to turn, whether pairs are neighbours, the base of the
+    /// frequencies if these are not given, and what positions are multiplied with.
+    pub(crate) fn rope(
+        self,
+        x: &Array,
+        offset: &Array,
+        frequencies: Option<&Array>,
+        (dims, traditional, base, scale): (usize, bool, Option<f64>, f64),
+    ) -> Result<Array> {
+        let frequencies = frequencies.map_or(NONE, Array::raw);
+        let base = sys::mlx_optional_float {
+            value: base.unwrap_or_default() as f32,
+            has_value: base.is_some(),
+        };
+        // SAFETY: the handles are live or null where that is allowed, and the result's is writable.
+        Array::stored(|out| unsafe {
+            sys::mlx_fast_rope_dynamic(
+                out,
+                x.raw(),
+                dims as i32,
+                traditional,
+                base,
+                scale as f32,
+                offset.raw(),
+                frequencies,
+                self.0,
+            )
+        })
+    }
+
     /// The mask is of booleans, or of the query's type.
     pub(crate) fn attention(
         self,

@@ -14,6 +14,7 @@ impl Op {
             | Self::Reduce { .. }
             | Self::WindowReduce { .. }
             | Self::RmsNorm { .. }
+            | Self::Rope { .. }
             | Self::Attention { .. }
             | Self::Activation { .. } => None,
             Self::Constant { .. } | Self::Iota { .. } | Self::Eye => Some(0),
