@@ -149,6 +149,22 @@ defmodule Emily.Native do
   @spec program_read(reference(), Path.t(), pos_integer(), reference()) :: :pending
   def program_read(_stream, _folder, _most_steps, _reference), do: not_loaded()
 
+  @doc """
+  `:pending`, and `{reference, {:ok, {file, entries}} | {:error, exception}}` follows: an open safetensors
+  file, with `{name, {type, shape}}` of each tensor, or `{name, message}` of one that cannot be read.
+  """
+  @spec safetensors_open(reference(), Path.t(), reference()) :: :pending
+  def safetensors_open(_stream, _path, _reference), do: not_loaded()
+
+  @doc "`:pending`, and `{reference, {:ok, tensor} | {:error, exception}}` follows."
+  @spec safetensors_read(reference(), reference(), String.t(), reference()) :: :pending
+  def safetensors_read(_stream, _file, _name, _reference), do: not_loaded()
+
+  @doc "`:pending`, and `{reference, {:ok, :ok} | {:error, exception}}` follows when all is written."
+  @spec safetensors_write(reference(), Path.t(), [String.t()], [Emily.t()], reference()) ::
+          :pending
+  def safetensors_write(_stream, _path, _names, _tensors, _reference), do: not_loaded()
+
   @doc "The element type and the shape."
   @spec tensor_type(Emily.t()) :: {Emily.dtype(), Emily.shape()}
   def tensor_type(_tensor), do: not_loaded()

@@ -15,6 +15,7 @@ mod memory;
 mod program;
 mod raise;
 mod reply;
+mod safetensors;
 mod stream;
 mod tensor;
 mod timeslice;

@@ -113,7 +113,9 @@ impl Tensors {
     pub(super) fn check(&self, name: &str, ty: &TensorType) -> Result<()> {
         let info = self.info(name)?;
         let (dtype, dims) = stored(ty);
-        if info.dtype == dtype && info.shape == dims {
+        // Booleans are bytes of 0 and 1.
+        let same = info.dtype == dtype || (info.dtype == Dtype::BOOL && dtype == Dtype::U8);
+        if same && info.shape == dims {
             return Ok(());
         }
         Err(self.broken(format!(
