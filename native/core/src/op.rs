@@ -387,6 +387,11 @@ pub enum Op {
     /// Tensor, cosines, sines: `x * cos + rotated * sin`, where the second half of the last axis,
     /// negated, comes before the first in what is rotated. Cosines and sines broadcast to the tensor.
     RotaryEmbedding,
+    /// Tensor, gamma as long as its last axis, cosines, sines: [`Self::RotaryEmbedding`] of what
+    /// [`Self::RmsNorm`] gives.
+    RmsNormRotaryEmbedding {
+        epsilon: f64,
+    },
     /// Tensor of at least three axes, the last two of which are positions and features; the position of the
     /// first, one for all or one for each index of the first axis; and frequencies, unless `base` gives
     /// them. Pairs of the first `dims` features are turned: neighbours if `traditional`, else one of each half.

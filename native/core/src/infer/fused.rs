@@ -32,6 +32,19 @@ pub(super) fn result(op: &Op, inputs: &[TensorType]) -> Result<(Type, Vec<i32>)>
             expect(fits, op, inputs, "with the sizes of its last axes")?;
             Ok(first(x))
         }
+        (Op::RmsNormRotaryEmbedding { .. }, [x, gamma, cosines, sines]) => {
+            let fits = gamma.shape.rank() == 1 && ends_with(&x.shape, &gamma.shape);
+            expect(
+                fits,
+                op,
+                inputs,
+                "of which the second is as long as the first's last axis",
+            )?;
+            result(
+                &Op::RotaryEmbedding,
+                &[x.clone(), cosines.clone(), sines.clone()],
+            )
+        }
         (Op::RotaryEmbedding, [x, cosines, sines]) => {
             has_axes(op, x)?;
             let even = x.shape.dims().last().is_some_and(|size| size % 2 == 0);
@@ -215,6 +228,11 @@ mod tests {
             (
                 &Op::RotaryEmbedding,
                 &["f32[2][3][4]", "f32[3][4]", "f32[1][4]"],
+                "f32[2][3][4]",
+            ),
+            (
+                &Op::RmsNormRotaryEmbedding { epsilon: 1e-6 },
+                &["f32[2][3][4]", "f32[4]", "f32[3][4]", "f32[1][4]"],
                 "f32[2][3][4]",
             ),
         ] {

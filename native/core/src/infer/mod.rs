@@ -217,6 +217,7 @@ pub fn infer(op: &Op, inputs: &[TensorType]) -> Result<TensorType> {
             | Op::LayerNorm { .. }
             | Op::RmsNorm { .. }
             | Op::RotaryEmbedding
+            | Op::RmsNormRotaryEmbedding { .. }
             | Op::Rope { .. }
             | Op::Attention { .. }
             | Op::Activation { .. }

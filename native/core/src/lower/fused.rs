@@ -32,6 +32,12 @@ pub(super) fn lower(
             Device::Cpu => mlx.rotary(x, cosines, sines),
             Device::Gpu => turned(mlx, x, cosines, sines),
         },
+        (Op::RmsNormRotaryEmbedding { epsilon }, [x, gamma, cosines, sines]) => turned(
+            mlx,
+            &mlx.rms_norm(x, Some(gamma), *epsilon)?,
+            cosines,
+            sines,
+        ),
         (
             Op::Rope {
                 dims,

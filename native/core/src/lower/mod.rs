@@ -351,6 +351,7 @@ fn family(op: &Op, out: &TensorType, inputs: &[&Array], stream: &Stream) -> Resu
             | Op::LayerNorm { .. }
             | Op::RmsNorm { .. }
             | Op::RotaryEmbedding
+            | Op::RmsNormRotaryEmbedding { .. }
             | Op::Rope { .. }
             | Op::Attention { .. }
             | Op::Activation { .. }

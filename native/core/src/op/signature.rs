@@ -27,6 +27,7 @@ impl Op {
             | Self::LayerNorm { .. }
             | Self::RotaryEmbedding
             | Self::DotAdd { .. } => Some(3),
+            Self::RmsNormRotaryEmbedding { .. } => Some(4),
             Self::Dot { .. }
             | Self::Conv { .. }
             | Self::Pad { .. }
