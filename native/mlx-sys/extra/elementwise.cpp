@@ -2,8 +2,6 @@
 
 #include "fused.h"
 
-#include <tuple>
-
 #include "rows.hpp"
 #include "threads.hpp"
 
@@ -90,9 +88,11 @@ class EmilyActivation : public HostPrimitive {
   Function function_;
 };
 
+// Of the tensor as it is, or where there is a gamma of what RMS norm gives of it.
 class EmilyRotary : public HostPrimitive {
  public:
-  using HostPrimitive::HostPrimitive;
+  EmilyRotary(mlx::core::Stream s, float epsilon)
+      : HostPrimitive(s), epsilon_(epsilon) {}
 
   void eval_cpu(const std::vector<array>& inputs, array& out) override {
     if (!take_memory(inputs[0], out)) {
@@ -107,26 +107,43 @@ class EmilyRotary : public HostPrimitive {
     Rows x(dense(inputs[0], n, encoder), shape);
     Rows cosines(dense(inputs[1], n, encoder), shape);
     Rows sines(dense(inputs[2], n, encoder), shape);
+    const void* gamma = nullptr;
+    if (inputs.size() > 3) {
+      gamma = dense(inputs[3], n, encoder).data<void>();
+    }
     encoder.dispatch([=,
                       type = float_type(out),
+                      epsilon = epsilon_,
                       rows = out.size() / n,
                       bytes = n * out.itemsize(),
                       to = out.data<char>()] {
       parallel(rows, rows_of_share(n), [&](size_t begin, size_t end, size_t) {
         for (auto row = begin; row < end; row++) {
+          auto result = to + row * bytes;
+          auto from = x[row];
+          if (gamma) {
+            kernels().rms_norm(type, from, gamma, epsilon, n, result);
+            from = result;
+          }
           kernels().rotary(
-              type, x[row], cosines[row], sines[row], n / 2, to + row * bytes);
+              type, from, cosines[row], sines[row], n / 2, result);
         }
       });
     });
   }
 
   DEFINE_NAME(EmilyRotary)
-  DEFINE_DEFAULT_IS_EQUIVALENT()
 
-  std::tuple<> state() const {
-    return {};
+  bool is_equivalent(const Primitive& other) const override {
+    return state() == static_cast<const EmilyRotary&>(other).state();
   }
+
+  float state() const {
+    return epsilon_;
+  }
+
+ private:
+  float epsilon_;
 };
 
 } // namespace
@@ -137,8 +154,11 @@ extern "C" int emily_rotary(
     const mlx_array x,
     const mlx_array cosines,
     const mlx_array sines,
+    const mlx_array gamma,
+    float epsilon,
     const mlx_stream s) {
-  return emily::made<emily::EmilyRotary>(res, {x, cosines, sines}, s);
+  return emily::made<emily::EmilyRotary>(
+      res, {x, cosines, sines, gamma}, s, epsilon);
 }
 
 extern "C" int emily_activation(

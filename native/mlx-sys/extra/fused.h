@@ -39,13 +39,16 @@ int emily_softmax(mlx_array* res, const mlx_array x, const mlx_stream s);
 
 /**
  * x * cosines + rotated * sines, where in `rotated` the second half of the last axis, negated, comes
- * before the first. Cosines and sines broadcast to x.
+ * before the first. Cosines and sines broadcast to x. With a gamma, as long as the last axis, of
+ * x / sqrt(mean(x^2) + epsilon) * gamma in place of x.
  */
 int emily_rotary(
     mlx_array* res,
     const mlx_array x,
     const mlx_array cosines,
     const mlx_array sines,
+    const mlx_array gamma,
+    float epsilon,
     const mlx_stream s);
 
 typedef enum emily_function_ {

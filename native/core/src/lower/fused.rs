@@ -29,15 +29,18 @@ pub(super) fn lower(
             _ => mlx.rms_norm(x, Some(gamma), *epsilon),
         },
         (Op::RotaryEmbedding, [x, cosines, sines]) => match mlx.device() {
-            Device::Cpu => mlx.rotary(x, cosines, sines),
+            Device::Cpu => mlx.rotary(x, [cosines, sines], None),
             Device::Gpu => turned(mlx, x, cosines, sines),
         },
-        (Op::RmsNormRotaryEmbedding { epsilon }, [x, gamma, cosines, sines]) => turned(
-            mlx,
-            &mlx.rms_norm(x, Some(gamma), *epsilon)?,
-            cosines,
-            sines,
-        ),
+        (Op::RmsNormRotaryEmbedding { epsilon }, [x, gamma, cosines, sines]) => {
+            match mlx.device() {
+                Device::Cpu => mlx.rotary(x, [cosines, sines], Some((gamma, *epsilon))),
+                Device::Gpu => {
+                    let normal = mlx.rms_norm(x, Some(gamma), *epsilon)?;
+                    turned(mlx, &normal, cosines, sines)
+                }
+            }
+        }
         (
             Op::Rope {
                 dims,

@@ -49,11 +49,20 @@ impl Mlx {
         Array::stored(|out| unsafe { norm(out, x.raw(), gamma, epsilon as f32, self.0) })
     }
 
-    /// `x * cosines + rotated * sines`, on the host's processor alone.
-    pub(crate) fn rotary(self, x: &Array, cosines: &Array, sines: &Array) -> Result<Array> {
-        // SAFETY: the handles are live and the result's is writable.
+    /// `x * cosines + rotated * sines`, on the host's processor alone; with a gamma and an epsilon of the
+    /// RMS norm of `x`.
+    pub(crate) fn rotary(
+        self,
+        x: &Array,
+        [cosines, sines]: [&Array; 2],
+        norm: Option<(&Array, f64)>,
+    ) -> Result<Array> {
+        let gamma = norm.map_or(NONE, |(gamma, _)| gamma.raw());
+        let epsilon = norm.map_or(0.0, |(_, epsilon)| epsilon as f32);
+        // SAFETY: the handles are live or null where that is allowed, and the result's is writable.
         Array::stored(|out| unsafe {
-            sys::emily_rotary(out, x.raw(), cosines.raw(), sines.raw(), self.0)
+            let (x, cosines, sines) = (x.raw(), cosines.raw(), sines.raw());
+            sys::emily_rotary(out, x, cosines, sines, gamma, epsilon, self.0)
         })
     }
 

@@ -133,6 +133,30 @@ pub fn rotary(ty: Type, x: Numbers, table: &[usize]) -> Case {
     }
 }
 
+/// As [`rotary`], of normalized rows, which are rounded before they are turned.
+pub fn normal_rotary(ty: Type, x: Numbers, table: &[usize]) -> Case {
+    let plain = rotary(ty, x, table);
+    let [x, cosines, sines] = plain.inputs.try_into().unwrap_or_else(|_| unreachable!());
+    let gamma = Numbers::drawn(17, ty, &[x.width()], 2.0);
+    let normal = oracle::rms_norm(&x, Some(&gamma), 1e-6);
+    let unit = match ty {
+        Type::Bf16 => 2.0_f64.powi(-8),
+        Type::F16 => 2.0_f64.powi(-11),
+        _ => 2.0_f64.powi(-24),
+    };
+    let largest = normal
+        .values
+        .iter()
+        .fold(0.0, |most: f64, x| most.max(x.abs()));
+    Case {
+        op: Op::RmsNormRotaryEmbedding { epsilon: 1e-6 },
+        ty,
+        expected: oracle::rotary(&normal, &cosines, &sines),
+        inputs: vec![x, gamma, cosines, sines],
+        tolerance: (OF_SUMS, 1e-6 + 4.0 * unit * largest),
+    }
+}
+
 pub fn activation(ty: Type, function: ActivationFunction, x: Numbers, gated: bool) -> Case {
     let factor = gated.then(|| Numbers::drawn(16, ty, &x.dims, 3.0));
     Case {

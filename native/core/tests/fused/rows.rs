@@ -3,7 +3,9 @@
 use emily_core::{Stream, Type};
 
 use crate::{
-    cases::{Case, FUNCTIONS, LAYOUTS, activation, layer_norm, rms_norm, rotary, softmax},
+    cases::{
+        Case, FUNCTIONS, LAYOUTS, activation, layer_norm, normal_rotary, rms_norm, rotary, softmax,
+    },
     numbers::{Numbers, TYPES},
     on_each_device,
 };
@@ -89,9 +91,11 @@ fn rotary_embeddings_are_right() {
                 (&[2, 4], &[1, 1]),
                 (&[40, 24, 66], &[24, 66]),
             ] {
-                let case = rotary(ty, Numbers::drawn(2, ty, dims, 5.0), table);
-                for layout in LAYOUTS {
-                    case.check(stream, layout);
+                for make in [rotary, normal_rotary] {
+                    let case = make(ty, Numbers::drawn(2, ty, dims, 5.0), table);
+                    for layout in LAYOUTS {
+                        case.check(stream, layout);
+                    }
                 }
             }
         }

@@ -7,7 +7,7 @@ use emily_core::{
 };
 
 use crate::{
-    cases::{Case, LAYOUTS, activation, layer_norm, rms_norm, rotary, softmax},
+    cases::{Case, LAYOUTS, activation, layer_norm, normal_rotary, rms_norm, rotary, softmax},
     numbers::{Numbers, TYPES, apply, assert_near},
     on, on_each_device, oracle,
 };
@@ -74,6 +74,7 @@ fn all_cases() -> Vec<Case> {
             rms_norm(ty, x(7, ty), 2),
             softmax(ty, x(8, ty)),
             rotary(ty, x(9, ty), &[3, 200]),
+            normal_rotary(ty, x(10, ty), &[3, 200]),
             activation(ty, ActivationFunction::Gelu, x(10, ty), true),
         ]
     };
