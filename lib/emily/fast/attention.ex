@@ -100,7 +100,7 @@ defmodule Emily.Fast.Attention do
       q
       |> Nx.reshape({batch, groups, each * positions, features})
       |> Nx.dot([3], [0, 1], k, [3], [0, 1])
-      |> Nx.multiply(scale)
+      |> Nx.multiply(Kernel.scalar(scale, type))
       |> Nx.reshape({batch, heads, positions, seen})
       |> masked(mask, type)
       |> softmax(sinks, type)

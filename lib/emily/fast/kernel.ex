@@ -35,6 +35,10 @@ defmodule Emily.Fast.Kernel do
   def wide({_kind, size} = type) when size >= 32, do: type
   def wide(_narrow), do: {:f, 32}
 
+  @doc "The number as a tensor; on its own Nx would round it to `:f32` before an operation with `:f64`."
+  @spec scalar(number(), Nx.Type.t()) :: T.t()
+  def scalar(number, type), do: Nx.tensor(number, type: type)
+
   @doc "Raises unless it holds."
   @spec expect!(boolean(), String.t(), [T.t()]) :: :ok
   def expect!(true, _what, _given), do: :ok

@@ -24,12 +24,13 @@ defmodule Emily.Fast.LayerNorm do
   end
 
   defp composed(%__MODULE__{epsilon: epsilon}, x, weight, bias) do
-    wide = Nx.as_type(x, Kernel.wide(x.type))
+    type = Kernel.wide(x.type)
+    wide = Nx.as_type(x, type)
     centred = Nx.subtract(wide, Nx.mean(wide, axes: [-1], keep_axes: true))
     variance = centred |> Nx.multiply(centred) |> Nx.mean(axes: [-1], keep_axes: true)
 
     centred
-    |> Nx.multiply(Nx.rsqrt(Nx.add(variance, epsilon)))
+    |> Nx.multiply(Nx.rsqrt(Nx.add(variance, Kernel.scalar(epsilon, type))))
     |> Nx.as_type(x.type)
     |> Nx.multiply(weight)
     |> Nx.add(bias)

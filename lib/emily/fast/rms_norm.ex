@@ -25,11 +25,12 @@ defmodule Emily.Fast.RmsNorm do
   end
 
   defp composed(%__MODULE__{epsilon: epsilon}, x, weight) do
-    wide = Nx.as_type(x, Kernel.wide(x.type))
+    type = Kernel.wide(x.type)
+    wide = Nx.as_type(x, type)
     mean = wide |> Nx.multiply(wide) |> Nx.mean(axes: [-1], keep_axes: true)
 
     wide
-    |> Nx.multiply(Nx.rsqrt(Nx.add(mean, epsilon)))
+    |> Nx.multiply(Nx.rsqrt(Nx.add(mean, Kernel.scalar(epsilon, type))))
     |> Nx.as_type(x.type)
     |> Nx.multiply(weight)
   end

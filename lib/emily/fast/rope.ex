@@ -76,8 +76,7 @@ defmodule Emily.Fast.Rope do
 
   defp composed(%__MODULE__{dims: dims, base: base} = rope, x, offset) do
     type = Kernel.wide(x.type)
-    # Nx would round a number to f32 on its way.
-    step = Nx.tensor(-2 * :math.log(base) / dims, type: type)
+    step = Kernel.scalar(-2 * :math.log(base) / dims, type)
     turned(rope, x, offset, Nx.exp(Nx.multiply(Nx.iota({div(dims, 2)}, type: type), step)))
   end
 
@@ -119,7 +118,7 @@ defmodule Emily.Fast.Rope do
     count = Nx.axis_size(x, rank - 2)
     offset = Nx.reshape(Nx.as_type(offset, type), {:auto, 1})
     positions = Nx.add(Nx.iota({1, count}, type: type), offset)
-    positions = Nx.multiply(positions, Nx.tensor(rope.scale, type: type))
+    positions = Nx.multiply(positions, Kernel.scalar(rope.scale, type))
     angles = Nx.multiply(Nx.new_axis(positions, -1), Nx.reshape(speeds, {1, 1, :auto}))
     ones = List.duplicate(1, rank - 3)
     {rows, ^count, pairs} = Nx.shape(angles)
