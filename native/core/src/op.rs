@@ -1,12 +1,15 @@
 //! Every operation, with its attributes, as Nx names them.
 
 mod assertion;
+mod attributes;
 mod signature;
 mod text;
 
 use serde::{Deserialize, Serialize};
 
 use crate::{Number, Program};
+
+pub use attributes::{ActivationFunction, Assertion, Direction, QrMode, TieBreak, TransformA};
 
 /// An operation of Nx.
 ///
@@ -431,75 +434,4 @@ pub enum Op {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         at: Option<String>,
     },
-}
-
-/// What must hold of the values that an operation meets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "rustler", derive(rustler::NifUnitEnum))]
-#[serde(rename_all = "snake_case")]
-pub enum Assertion {
-    /// Its indices lie within their axes. That is always asked of them; what this adds is the index,
-    /// and where it stands.
-    Bounds,
-    /// Its results have neither NaN nor infinities.
-    Finite,
-}
-
-/// What [`Op::Activation`] does to each element.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "rustler", derive(rustler::NifUnitEnum))]
-#[serde(rename_all = "snake_case")]
-pub enum ActivationFunction {
-    /// `x * sigmoid(x)`.
-    Silu,
-    /// `x * (1 + erf(x / sqrt(2))) / 2`.
-    Gelu,
-    /// `x * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x ** 3))) / 2`.
-    GeluTanh,
-}
-
-/// Which of several equal extremes counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "rustler", derive(rustler::NifUnitEnum))]
-#[serde(rename_all = "snake_case")]
-pub enum TieBreak {
-    /// The first one.
-    Low,
-    /// The last one.
-    High,
-}
-
-/// The order of a sort; NaN counts as greater than infinity.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "rustler", derive(rustler::NifUnitEnum))]
-#[serde(rename_all = "snake_case")]
-pub enum Direction {
-    /// From the least to the greatest.
-    Asc,
-    /// From the greatest to the least.
-    Desc,
-}
-
-/// What becomes of a matrix before a system with it is solved.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "rustler", derive(rustler::NifUnitEnum))]
-#[serde(rename_all = "snake_case")]
-pub enum TransformA {
-    /// Nothing.
-    None,
-    /// It is transposed, and not conjugated.
-    Transpose,
-    /// It is conjugated, and not transposed.
-    Conjugate,
-}
-
-/// How much of a QR factorization is asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "rustler", derive(rustler::NifUnitEnum))]
-#[serde(rename_all = "snake_case")]
-pub enum QrMode {
-    /// As many columns of Q and rows of R as the matrix has of what it has less.
-    Reduced,
-    /// A square Q.
-    Complete,
 }
