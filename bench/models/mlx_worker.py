@@ -36,8 +36,8 @@ def count(result):
     text = io.StringIO()
     leaves = [leaf for _, leaf in tree_flatten(result)]
     mx.export_to_dot(text, *leaves)
-    names = re.findall(r'\[label ="([A-Za-z]\w*)", shape=rectangle\]', text.getvalue())
-    views = sum(name in VIEWS for name in names)
+    names = re.findall(r'\[label ="([A-Za-z][^"]*)", shape=rectangle\]', text.getvalue())
+    views = sum(name.split()[0] in VIEWS for name in names)
     return {"compute": len(names) - views, "views": views}
 
 

@@ -27,7 +27,7 @@ struct Measured {
 
 #[derive(Deserialize)]
 struct Time {
-    median: f64,
+    least: f64,
 }
 
 #[derive(Deserialize)]
@@ -36,11 +36,11 @@ struct Operations {
 }
 
 impl Measured {
-    /// The best of the ways whose names begin so.
+    /// The best of the ways whose names begin so. What a shared machine adds to a call is above its least.
     fn best(&self, program: &str) -> Option<f64> {
         let ways = self.microseconds.iter();
         let own = ways.filter(|(way, _)| way.split(' ').next() == Some(program));
-        own.map(|(_, time)| time.median).min_by(f64::total_cmp)
+        own.map(|(_, time)| time.least).min_by(f64::total_cmp)
     }
 
     fn rows(&self) -> Vec<Row> {
@@ -140,7 +140,7 @@ mod tests {
         .unwrap();
         let rows = measured.rows();
         let figures: Vec<(f64, f64)> = rows.iter().map(|row| (row.ours, row.baseline)).collect();
-        assert_eq!(figures, [(2.0, 4.0), (10.0, 25.0)]);
+        assert_eq!(figures, [(1.0, 1.0), (10.0, 25.0)]);
         assert!(rows.iter().all(Row::met));
     }
 }
