@@ -33,6 +33,7 @@ defmodule Mix.Tasks.Emily.Golden do
     Golden.Reducer,
     Golden.Order,
     Golden.Contraction,
+    Golden.Fused,
     Golden.Window,
     Golden.Convolution,
     Golden.Fourier,

@@ -65,6 +65,31 @@ int emily_activation(
     const mlx_array factor,
     const mlx_stream s);
 
+/**
+ * softmax(scale * query key^T + mask) value, of arrays with the axes batch, heads, positions, features. The
+ * query's heads are a multiple of the key's and the value's, each of which serves that many in a row.
+ *
+ * The mask broadcasts to the scores. One of bytes has zeros where not to look: such scores become the least
+ * finite number, so that where nothing is to be seen all positions count alike. One of floats, of any of the
+ * three types, is added; where it is -inf for all positions, the result is not a number.
+ */
+int emily_attention(
+    mlx_array* res,
+    const mlx_array query,
+    const mlx_array key,
+    const mlx_array value,
+    const mlx_array mask,
+    float scale,
+    const mlx_stream s);
+
+/** a b + c of matrices, or of equally many; c broadcasts to the result. */
+int emily_product(
+    mlx_array* res,
+    const mlx_array a,
+    const mlx_array b,
+    const mlx_array c,
+    const mlx_stream s);
+
 #ifdef __cplusplus
 }
 #endif

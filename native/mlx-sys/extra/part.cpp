@@ -37,7 +37,12 @@ size_t work_of(const array& a) {
   size_t work = a.size();
   if (inputs.empty()) {
     // Nothing but the result.
-  } else if (is_one_of(name, {"Matmul", "AddMM", "QuantizedMatmul"})) {
+  } else if (name == "EmilyAttention") {
+    // The exponential of a score takes longer than its share of the two products.
+    auto scores = a.size() / std::max(last(a), size_t(1)) * inputs[1].shape(-2);
+    work += scores + scores / PRODUCTS * (last(inputs[0]) + last(a));
+  } else if (is_one_of(
+                 name, {"Matmul", "AddMM", "QuantizedMatmul", "EmilyProduct"})) {
     work += a.size() / PRODUCTS * last(inputs[0]);
   } else if (name == "Convolution" && inputs[1].ndim() > 0) {
     auto filters = std::max(inputs[1].shape(0), 1);

@@ -26,7 +26,12 @@ pub(super) fn dot(
     let product = if out.ty.is_integer() {
         integer_product(mlx, device, &left, &right, out.ty)?
     } else {
-        mlx.matmul(&cast(mlx, &left, out.ty)?, &cast(mlx, &right, out.ty)?)?
+        let (left, right) = (cast(mlx, &left, out.ty)?, cast(mlx, &right, out.ty)?);
+        if has_own_product(mlx, &left, out.ty) {
+            mlx.matrix_product(&left, &right, None)?
+        } else {
+            mlx.matmul(&left, &right)?
+        }
     };
     mlx.shaped(&product, &out.shape)
 }
@@ -50,7 +55,26 @@ pub(super) fn dot_add(
     } else {
         mlx.reshape(&mlx.broadcast_to(c, out.shape.dims())?, &product)?
     };
-    mlx.shaped(&mlx.multiply_add(&left, &right, &added)?, &out.shape)
+    let sum = if has_own_product(mlx, &left, out.ty) {
+        mlx.matrix_product(&left, &right, Some(&added))?
+    } else {
+        mlx.multiply_add(&left, &right, &added)?
+    };
+    mlx.shaped(&sum, &out.shape)
+}
+
+/// Whether MLX's product is the slower one.
+///
+/// Where it does not have Apple's libraries, MLX multiplies narrow floats one by one, and adds them up in
+/// their own type's blocks; and BLAS is no quicker with a few rows than with several dozen.
+fn has_own_product(mlx: Mlx, left: &Array, ty: Type) -> bool {
+    /// More rows of f32 are better off with BLAS.
+    const FEW_ROWS: i32 = 8;
+    let dims = left.shape();
+    let rows = dims.dims()[dims.rank() - 2];
+    let narrow = matches!(ty, Type::F16 | Type::Bf16);
+    let few = ty == Type::F32 && rows <= FEW_ROWS;
+    mlx.device() == Device::Cpu && !cfg!(target_os = "macos") && (narrow || few)
 }
 
 /// That the axes of each side are distinct and below its rank, and their sizes agree.

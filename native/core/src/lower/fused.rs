@@ -54,8 +54,9 @@ pub(super) fn lower(
             mlx.rope(x, offset, frequencies, (*dims, *traditional, *base, *scale))
         }
         (Op::Attention { scale }, [query, key, value, mask @ ..]) => {
-            let mask = mask.first().map(|mask| match mask.ty() {
-                Type::U8 => truth(mlx, mask),
+            let mask = mask.first().map(|mask| match (mlx.device(), mask.ty()) {
+                (Device::Cpu, _) => Ok((*mask).clone()),
+                (_, Type::U8) => truth(mlx, mask),
                 _ => cast(mlx, mask, out.ty),
             });
             mlx.attention(query, key, value, mask.transpose()?.as_ref(), *scale)

@@ -115,7 +115,7 @@ impl Mlx {
         })
     }
 
-    /// The mask is of booleans, or of the query's type.
+    /// On a GPU the mask is of booleans, or of the query's type; else of bytes or of any float.
     pub(crate) fn attention(
         self,
         query: &Array,
@@ -124,17 +124,21 @@ impl Mlx {
         mask: Option<&Array>,
         scale: f64,
     ) -> Result<Array> {
-        let mode = if mask.is_some() { c"array" } else { c"" };
+        let (mode, scale) = (if mask.is_some() { c"array" } else { c"" }, scale as f32);
         let mask = mask.map_or(NONE, Array::raw);
+        let (query, key, value) = (query.raw(), key.raw(), value.raw());
         // SAFETY: the handles are live or null where that is allowed, the text is read before the call
         // returns, and the result's handle is writable.
         Array::stored(|out| unsafe {
+            if self.device() == Device::Cpu {
+                return sys::emily_attention(out, query, key, value, mask, scale, self.0);
+            }
             sys::mlx_fast_scaled_dot_product_attention(
                 out,
-                query.raw(),
-                key.raw(),
-                value.raw(),
-                scale as f32,
+                query,
+                key,
+                value,
+                scale,
                 mode.as_ptr(),
                 mask,
                 NONE,
@@ -142,6 +146,14 @@ impl Mlx {
                 self.0,
             )
         })
+    }
+
+    /// `a b`, and `c` added to it if there is one, of one of the types of fused operations, on the
+    /// host's processor alone. Sums are in f32.
+    pub(crate) fn matrix_product(self, a: &Array, b: &Array, c: Option<&Array>) -> Result<Array> {
+        let c = c.map_or(NONE, Array::raw);
+        // SAFETY: the handles are live or null where that is allowed, and the result's is writable.
+        Array::stored(|out| unsafe { sys::emily_product(out, a.raw(), b.raw(), c, self.0) })
     }
 
     /// `a b + c`.

@@ -124,4 +124,16 @@ impl Plain<'_> {
         let turned = self.of(&Op::Concatenate { axis }, &[&second, &self.half(x, false)]);
         self.add(&self.multiply(x, cosines), &self.multiply(&turned, sines))
     }
+
+    /// With as many heads of the key and the value as of the query.
+    pub fn attention(&self, [query, key, value]: [&Tensor; 3], scale: f64) -> Tensor {
+        let dot = |contract: [usize; 2]| Op::Dot {
+            contract_a: vec![contract[0]],
+            batch_a: vec![0, 1],
+            contract_b: vec![contract[1]],
+            batch_b: vec![0, 1],
+        };
+        let scores = self.scaled(&self.of(&dot([3, 3]), &[query, key]), scale);
+        self.of(&dot([3, 2]), &[&self.softmax(&scores), value])
+    }
 }

@@ -4,10 +4,12 @@
 // Clippy knows test functions by their attribute; their fixtures may panic just as well.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
+mod attention;
 mod cases;
 mod composed;
 mod numbers;
 mod oracle;
+mod products;
 mod rows;
 mod sharing;
 mod special;

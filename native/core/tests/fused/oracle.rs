@@ -94,9 +94,60 @@ fn normal_share(x: f64) -> f64 {
         return if x > 0.0 { 1.0 - tail } else { tail };
     }
     let (mut term, mut sum) = (x, x);
-    for k in 1..100 {
+    for k in 1..40 {
         term *= x * x / f64::from(2 * k + 1);
         sum += term;
     }
     0.5 + density * sum
+}
+
+/// A mask of `bytes` has zeros where not to look; else it is added.
+pub fn attention(
+    [query, key, value]: [&Numbers; 3],
+    mask: Option<(&Numbers, bool)>,
+    scale: f64,
+) -> Numbers {
+    let &[batch, heads, positions, features] = &query.dims[..] else {
+        panic!("four axes");
+    };
+    let (key_heads, seen, width) = (key.dims[1], key.dims[2], value.dims[3]);
+    let mut out = Vec::new();
+    for at in 0..batch * heads * positions {
+        let (b, h) = (at / positions / heads, at / positions % heads);
+        let group = b * key_heads + h / (heads / key_heads);
+        let query = &query.values[at * features..][..features];
+        let score = |s: usize| {
+            let key = &key.values[(group * seen + s) * features..][..features];
+            let dot: f64 = query.iter().zip(key).map(|(q, k)| q * k).sum();
+            let scores = [batch, heads, positions, seen];
+            match mask.map(|(mask, bytes)| (mask.broadcast_at(&scores, at * seen + s), bytes)) {
+                None => dot * scale,
+                Some((mask, false)) => dot * scale + mask,
+                Some((0.0, true)) => f64::from(f32::MIN),
+                Some((_, true)) => dot * scale,
+            }
+        };
+        let scores = Numbers::new(&[seen], (0..seen).map(score).collect());
+        let weights = softmax(&scores).values;
+        out.extend((0..width).map(|place| {
+            let value = |s: usize| value.values[(group * seen + s) * width + place];
+            (0..seen).map(|s| weights[s] * value(s)).sum::<f64>()
+        }));
+    }
+    Numbers::new(&[batch, heads, positions, width], out)
+}
+
+/// Of matrices, and of batches of them.
+pub fn product(a: &Numbers, b: &Numbers, c: Option<&Numbers>) -> Numbers {
+    let (depth, columns) = (a.width(), b.width());
+    let rows = a.dims[a.dims.len() - 2];
+    let dims = [&a.dims[..a.dims.len() - 1], &[columns]].concat();
+    let value = |at: usize| {
+        let (row, column) = (at / columns, at % columns);
+        let left = &a.values[row * depth..][..depth];
+        let right = |k: usize| b.values[(row / rows * depth + k) * columns + column];
+        let sum: f64 = left.iter().enumerate().map(|(k, x)| x * right(k)).sum();
+        sum + c.map_or(0.0, |c| c.broadcast_at(&dims, at))
+    };
+    Numbers::new(&dims, (0..dims.iter().product()).map(value).collect())
 }

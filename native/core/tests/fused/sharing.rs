@@ -67,14 +67,14 @@ fn a_tensor_may_be_both_inputs() {
 }
 
 fn all_cases() -> Vec<Case> {
-    let x = |seed, ty| Numbers::drawn(seed, ty, &[96, 3, 200], 4.0);
+    let x = |seed, ty| Numbers::drawn(seed, ty, &[48, 3, 256], 4.0);
     let of = |ty| {
         [
             layer_norm(ty, x(6, ty)),
             rms_norm(ty, x(7, ty), 2),
             softmax(ty, x(8, ty)),
-            rotary(ty, x(9, ty), &[3, 200]),
-            normal_rotary(ty, x(10, ty), &[3, 200]),
+            rotary(ty, x(9, ty), &[3, 256]),
+            normal_rotary(ty, x(10, ty), &[3, 256]),
             activation(ty, ActivationFunction::Gelu, x(10, ty), true),
         ]
     };

@@ -105,6 +105,44 @@ impl Bench<'_> {
             |plain| plain.rotary(&x, &table, &table),
         );
     }
+
+    fn attention(&self, [heads, positions, seen, features]: [usize; 4]) {
+        let query = self.drawn(&[1, heads, positions, features]);
+        let key = self.drawn(&[1, heads, seen, features]);
+        let what = format!("attention {heads}: {positions}, {seen}, {features}");
+        let op = Op::Attention { scale: 0.125 };
+        self.run(&what, &op, &[&query, &key, &key], |plain| {
+            plain.attention([&query, &key, &key], 0.125)
+        });
+    }
+
+    /// Next to the same product of f32, which is MLX's own with BLAS.
+    fn product(&self, rows: usize, depth: usize, columns: usize, transposed: bool) {
+        let dims = if transposed {
+            [columns, depth]
+        } else {
+            [depth, columns]
+        };
+        let dot = Op::Dot {
+            contract_a: vec![1],
+            batch_a: vec![],
+            contract_b: vec![usize::from(transposed)],
+            batch_b: vec![],
+        };
+        let (a, b) = (self.drawn(&[rows, depth]), self.drawn(&dims));
+        let of = |ty| {
+            let wide = |dims| Numbers::drawn(1, ty, dims, 2.0).tensor(self.stream, ty);
+            (wide(&[rows, depth]), wide(&dims))
+        };
+        let (wide_a, wide_b) = of(Type::F32);
+        let turned = if transposed { ", transposed" } else { "" };
+        self.run(
+            &format!("product {rows} {depth} {columns}{turned}"),
+            &dot,
+            &[&a, &b],
+            |plain| plain.of(&dot, &[&wide_a, &wide_b]),
+        );
+    }
 }
 
 #[test]
@@ -123,6 +161,16 @@ fn speed() {
                 bench.activations(&[128, 3072]);
                 bench.activations(&[1, 3072]);
                 bench.rotary(&[1, 16, 1, 128]);
+                bench.attention([12, 128, 128, 64]);
+                bench.attention([4, 16, 16, 64]);
+                bench.attention([16, 1, 256, 128]);
+                for transposed in [false, true] {
+                    bench.product(1, 1024, 3072, transposed);
+                    bench.product(4, 1024, 3072, transposed);
+                    bench.product(8, 1024, 3072, transposed);
+                    bench.product(16, 1024, 3072, transposed);
+                    bench.product(128, 1024, 3072, transposed);
+                }
             }
         });
     }

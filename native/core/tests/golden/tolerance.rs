@@ -134,6 +134,19 @@ fn moves(op: &Op) -> bool {
     )
 }
 
+/// Operations that stand for several, and end with a sum.
+const fn fused(op: &Op) -> bool {
+    matches!(
+        op,
+        Op::LayerNorm { .. }
+            | Op::RmsNorm { .. }
+            | Op::RotaryEmbedding
+            | Op::RmsNormRotaryEmbedding { .. }
+            | Op::Attention { .. }
+            | Op::DotAdd { .. }
+    )
+}
+
 /// Operations each of whose results is a sum over a whole axis.
 const fn transforms(op: &Op) -> bool {
     matches!(
@@ -179,6 +192,8 @@ fn units(op: &Op, ty: Type) -> f64 {
         // order.
         Op::CumulativeProduct { .. } => 16.0,
         Op::Sqrt if ty != Type::C64 => 0.0,
+        Op::Softmax | Op::Activation { .. } => 16.0,
+        _ if fused(op) => 4.0,
         // Functions that a device computes in steps of its own. In f64 BinaryBackend takes longer
         // ways than they: log(1 + x) for log1p, exp(x) - 1 for expm1.
         Op::Log1p | Op::Expm1 if ty == Type::F64 => 8.0,
@@ -211,7 +226,9 @@ fn near_zero(op: &Op, unit: f64) -> f64 {
         // What is left of much larger terms.
         Op::Dot { .. } | Op::Conv { .. } | Op::CumulativeSum { .. } => 32.0 * unit,
         Op::Sum { .. } | Op::WindowSum { .. } | Op::IndexedAdd { .. } => 8.0 * unit,
-        _ if transforms(op) => 32.0 * unit,
+        _ if transforms(op) || fused(op) => 32.0 * unit,
+        // What is left of 1 + tanh(x), and 1 + erf(x), far below 0.
+        Op::Activation { .. } => 2.0 * unit,
         // BinaryBackend loses to 1 what is below f64's unit.
         Op::Expm1 | Op::Log1p => 2.0 * 2_f64.powi(-52),
         _ => 0.0,
@@ -220,7 +237,10 @@ fn near_zero(op: &Op, unit: f64) -> f64 {
 
 /// Functions whose results around the least normal number may become 0 on the way.
 const fn flushes(op: &Op) -> bool {
-    matches!(op, Op::Exp | Op::Sigmoid | Op::Erf | Op::Erfc | Op::ErfInv)
+    matches!(
+        op,
+        Op::Exp | Op::Sigmoid | Op::Erf | Op::Erfc | Op::ErfInv | Op::Softmax
+    )
 }
 
 /// Where Nx's meaning includes the sign of a zero.
