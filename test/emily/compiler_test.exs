@@ -375,6 +375,27 @@ if Code.ensure_loaded?(Nx) do
       assert Nx.to_number(Nx.all_close(result, expected, rtol: 1.0e-4)) == 1
     end
 
+    defn many_rounds(x, n) do
+      {_i, x, total, _n} =
+        while {i = 0, x, total = 0, n}, i < n do
+          {i + 1, Nx.remainder(x * 3 + i, 1001), total + Nx.sum(x), n}
+        end
+
+      {x, total}
+    end
+
+    test "a loop of more rounds than are noted before it is computed" do
+      rounds = 1500
+
+      {x, total} =
+        Enum.reduce(0..(rounds - 1), {[1, 2, 3], 0}, fn i, {x, total} ->
+          {for(x <- x, do: rem(x * 3 + i, 1001)), total + Enum.sum(x)}
+        end)
+
+      {found, sum} = compiled(&many_rounds/2, [Nx.tensor([1, 2, 3]), rounds])
+      assert {Nx.to_list(found), Nx.to_number(sum)} == {x, total}
+    end
+
     test "conditions in a row do not lie in each other" do
       fun = fn x ->
         Enum.reduce(1..20, x, fn _, y ->

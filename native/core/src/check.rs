@@ -122,6 +122,11 @@ impl Pending {
         })))
     }
 
+    /// Whether nothing is to be looked at any more.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.0.as_ref().is_none_or(|root| root.holds())
+    }
+
     /// One array that is computed when all that is pending is, if anything is.
     pub(crate) fn all_hold(&self, mlx: Mlx) -> Result<Option<Verdict>> {
         let Some(root) = self.0.as_ref().filter(|root| !root.holds()) else {

@@ -18,7 +18,7 @@ use crate::{
     lower::{Lowered, Operand, lower},
     mlx::{memory_limit, too_large},
     packing::pack,
-    part::evaluate,
+    part::{Flight, evaluate},
 };
 
 /// Held while MLX walks a lazy graph.
@@ -255,6 +255,27 @@ impl Tensor {
             waiting = others;
         }
         Ok(())
+    }
+
+    /// Has MLX compute tensors, without waiting for the last of it. Call it on a stream's thread.
+    ///
+    /// Where values are still to be looked at it waits, so that whatever is wrong with them is told.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::eval_all`].
+    pub fn launch_all(tensors: &[&Self], flight: &mut Flight) -> Result<()> {
+        let Some(stream) = tensors.first().map(|tensor| &tensor.stream) else {
+            return Ok(());
+        };
+        let plain = |tensor: &&Self| tensor.stream == *stream && tensor.pending.is_settled();
+        if !tensors.iter().all(plain) {
+            return Self::eval_all(tensors);
+        }
+        let outcome = flight.launch(stream, tensors.iter().map(|tensor| &tensor.array));
+        // What is under way lets go of its inputs.
+        sweep();
+        outcome.map_err(|error| error.in_evaluation(&tensors[0].tensor_type(), &stream.to_string()))
     }
 
     /// Computes tensors of one stream.

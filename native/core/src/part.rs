@@ -4,6 +4,9 @@
 //! in the middle of its walk, for what it has scheduled already. So no walk may be over more than
 //! a few milliseconds of work: whoever wants to compute something small on another stream gets a
 //! turn in between.
+//!
+//! A loop that is followed without waiting computes in a [`Flight`]: the next part is given to MLX
+//! while the one before is still being computed, and the next rounds are noted meanwhile.
 
 use std::{
     sync::{
@@ -16,7 +19,8 @@ use std::{
 use mlx_sys as sys;
 
 use crate::{
-    Array, Result, Stream, error::take_message, eval::LOCK, mlx::ArrayList, stream::check_wanted,
+    Array, Result, Stream, Type, error::take_message, eval::LOCK, mlx::ArrayList,
+    stream::check_wanted,
 };
 
 /// What one part is to take. Waiting for it to end costs about a hundredth of that.
@@ -65,13 +69,65 @@ pub(crate) fn evaluate<'a>(
 ) -> Result<()> {
     let roots = ArrayList::new(roots)?;
     loop {
-        let begun = begin(&roots, stream.pace().budget())?;
+        let begun = begin(&roots, stream.pace().budget(), None)?;
         stream.synchronize()?;
         stream.pace().learn(begun.work, begun.at.elapsed());
         if begun.whole {
             return Ok(());
         }
         check_wanted()?;
+    }
+}
+
+/// What is being computed for somebody who does not wait: a part of a graph at most.
+#[derive(Default)]
+pub struct Flight(Option<Airborne>);
+
+struct Airborne {
+    /// Computed when all of the part is. To hold anything else would keep MLX from computing in its memory.
+    mark: Array,
+    begun: Begun,
+}
+
+impl Flight {
+    /// Has MLX compute `roots` on `stream`, and returns when the last part of that is under way.
+    pub(crate) fn launch<'a>(
+        &mut self,
+        stream: &Stream,
+        roots: impl IntoIterator<Item = &'a Array>,
+    ) -> Result<()> {
+        let roots = ArrayList::new(roots)?;
+        loop {
+            let mlx = stream.mlx();
+            let zero = mlx.scalar(0, Type::U8)?;
+            let mark = mlx.add(&zero, &zero)?;
+            let begun = begin(&roots, stream.pace().budget(), Some(&mark))?;
+            let whole = begun.whole;
+            if let Some(before) = self.0.replace(Airborne { mark, begun }) {
+                // What comes next was waiting for this to end.
+                let end = before.land(stream)?;
+                if let Some(next) = &mut self.0 {
+                    next.begun.at = end;
+                }
+            }
+            if whole {
+                return Ok(());
+            }
+            check_wanted()?;
+        }
+    }
+}
+
+impl Airborne {
+    /// Waits until the part is computed.
+    fn land(self, stream: &Stream) -> Result<Instant> {
+        // SAFETY: the handle is live, and MLX has the array already, so that this walks no graph.
+        if unsafe { sys::mlx_array_eval(self.mark.raw()) } != 0 {
+            return Err(take_message());
+        }
+        let end = Instant::now();
+        stream.pace().learn(self.begun.work, end - self.begun.at);
+        Ok(end)
     }
 }
 
@@ -83,8 +139,8 @@ struct Begun {
     whole: bool,
 }
 
-/// Has MLX begin with what `roots` need, up to about `budget`.
-fn begin(roots: &ArrayList, budget: usize) -> Result<Begun> {
+/// Has MLX begin with what `roots` need, up to about `budget`, and after that with `mark`.
+fn begin(roots: &ArrayList, budget: usize, mark: Option<&Array>) -> Result<Begun> {
     let part = ArrayList::new([])?;
     let _walk = LOCK.lock().unwrap_or_else(PoisonError::into_inner);
     let at = Instant::now();
@@ -103,8 +159,9 @@ fn begin(roots: &ArrayList, budget: usize) -> Result<Begun> {
         return Err(take_message());
     }
     let next = if whole { roots } else { &part };
-    // SAFETY: as above.
-    match unsafe { sys::mlx_async_eval(next.raw()) } {
+    let mark = ArrayList::new(mark)?;
+    // SAFETY: as above. What is on one stream is computed in the order in which it got there.
+    match unsafe { sys::mlx_async_eval(next.raw()) | sys::mlx_async_eval(mark.raw()) } {
         0 => Ok(Begun { at, work, whole }),
         _ => Err(take_message()),
     }
@@ -113,6 +170,54 @@ fn begin(roots: &ArrayList, budget: usize) -> Result<Begun> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Device, Number, Op, Shape, Tensor, TensorType, install_error_handler};
+
+    fn vector(ty: Type) -> TensorType {
+        TensorType {
+            ty,
+            shape: Shape::new(&[10_000]).unwrap(),
+        }
+    }
+
+    fn apply(stream: &Stream, op: &Op, inputs: &[&Tensor]) -> Tensor {
+        Tensor::apply(stream, op, Some(&vector(Type::S32)), inputs).unwrap()
+    }
+
+    #[test]
+    fn what_is_under_way_is_computed_in_its_order() {
+        install_error_handler();
+        let stream = Stream::new(Device::Cpu).unwrap();
+        let each = apply(&stream, &Op::Iota { axis: None }, &[]);
+        let mut flight = Flight::default();
+        let mut sum = apply(&stream, &Op::Add, &[&each, &each]);
+        // Together more than a part, each time.
+        for _ in 0..3 {
+            for _ in 0..1000 {
+                sum = apply(&stream, &Op::Add, &[&sum, &each]);
+            }
+            Tensor::launch_all(&[&sum], &mut flight).unwrap();
+            assert!(flight.0.is_some());
+        }
+        let readable = sum.readable().unwrap();
+        let expected = (0..10_000_i32).flat_map(|at| (3002 * at).to_ne_bytes());
+        assert_eq!(readable.bytes().unwrap(), expected.collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn values_that_are_looked_at_are_waited_for() {
+        install_error_handler();
+        let stream = Stream::new(Device::Cpu).unwrap();
+        let matrix = TensorType {
+            ty: Type::F32,
+            shape: Shape::new(&[1, 1]).unwrap(),
+        };
+        let value = Number::Integer(-1);
+        let negative = Tensor::apply(&stream, &Op::Constant { value }, Some(&matrix), &[]).unwrap();
+        let factor = Tensor::apply(&stream, &Op::Cholesky, Some(&matrix), &[&negative]).unwrap();
+        let mut flight = Flight::default();
+        assert!(Tensor::launch_all(&[&factor], &mut flight).is_err());
+        assert!(flight.0.is_none());
+    }
 
     #[test]
     fn a_pace_is_learned_from_what_took_long_or_should_have() {

@@ -6,7 +6,9 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use emily_core::{Executable, Pass, Pause, Program, Replay, Result, Tensor, check_wanted, guarded};
+use emily_core::{
+    Executable, Flight, Pass, Pause, Program, Replay, Result, Tensor, check_wanted, guarded,
+};
 use rustler::{Encoder, Env, NifResult, Reference, Resource, ResourceArc, Term};
 use smallvec::SmallVec;
 
@@ -164,8 +166,8 @@ fn advance<'a>(
     most: usize,
     reference: Reference<'a>,
 ) -> NifResult<Term<'a>> {
-    let roots = match guarded(|| replay.advance(most)).map_err(failed)? {
-        Pause::Compute(roots) => roots,
+    let pause = match guarded(|| replay.advance(most)).map_err(failed)? {
+        pause @ (Pause::Compute(_) | Pause::Begin(_)) => pause,
         Pause::Busy => return Ok((atoms::busy(), ReplayRef::make(replay)).encode(env)),
         pause => return Ok(answer(env, pause, replay)),
     };
@@ -174,28 +176,30 @@ fn advance<'a>(
         env,
         &stream,
         reference,
-        move || follow(replay, roots),
+        move || follow(replay, pause),
         |env, (pause, replay)| answer(env, pause, replay),
     )?;
     Ok(atoms::pending().encode(env))
 }
 
 /// Goes on until there is an answer, or nobody left to wait for one, on the stream's thread.
-fn follow(mut replay: Replay, mut roots: Vec<Arc<Tensor>>) -> Result<(Pause, Replay)> {
+fn follow(mut replay: Replay, mut pause: Pause) -> Result<(Pause, Replay)> {
+    let mut flight = Flight::default();
     loop {
-        {
-            let roots: SmallVec<[&Tensor; 4]> = roots.iter().map(AsRef::as_ref).collect();
-            Tensor::eval_all(&roots)?;
+        // Nothing may hold on to what is computed while the next round computes in its memory.
+        match pause {
+            Pause::Compute(roots) => Tensor::eval_all(&borrowed(&roots))?,
+            Pause::Begin(roots) => Tensor::launch_all(&borrowed(&roots), &mut flight)?,
+            Pause::Busy => {}
+            Pause::Done(_) | Pause::Call(_) => return Ok((pause, replay)),
         }
         check_wanted()?;
-        // Nothing may hold on to what is computed while the next round computes in its memory.
-        roots.clear();
-        match replay.advance(LONG)? {
-            Pause::Compute(next) => roots = next,
-            Pause::Busy => {}
-            pause => return Ok((pause, replay)),
-        }
+        pause = replay.advance(LONG)?;
     }
+}
+
+fn borrowed(tensors: &[Arc<Tensor>]) -> SmallVec<[&Tensor; 4]> {
+    tensors.iter().map(AsRef::as_ref).collect()
 }
 
 fn answer(env: Env<'_>, pause: Pause, replay: Replay) -> Term<'_> {
@@ -209,7 +213,9 @@ fn answer(env: Env<'_>, pause: Pause, replay: Replay) -> Term<'_> {
             let inputs = encode(call.inputs);
             (atoms::call(), call.number, inputs, ReplayRef::make(replay)).encode(env)
         }
-        Pause::Compute(_) | Pause::Busy => (atoms::busy(), ReplayRef::make(replay)).encode(env),
+        Pause::Compute(_) | Pause::Begin(_) | Pause::Busy => {
+            (atoms::busy(), ReplayRef::make(replay)).encode(env)
+        }
     }
 }
 

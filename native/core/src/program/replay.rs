@@ -23,7 +23,7 @@ pub struct Replay {
     frames: Vec<Frame>,
     /// A predicate's value, of the program that has just ended, and which of its instruction's programs it was.
     decision: Option<(Value, usize)>,
-    /// Operations since what is carried through a loop was last computed.
+    /// Operations since what is carried through a loop was last given to MLX.
     pending: usize,
     /// How many steps there were.
     steps: u64,
@@ -35,6 +35,8 @@ pub enum Pause {
     Done(Vec<Arc<Tensor>>),
     /// To be computed before it goes on.
     Compute(Vec<Arc<Tensor>>),
+    /// To be computed; it goes on whether that is done or only begun.
+    Begin(Vec<Arc<Tensor>>),
     /// To be called, and the results given to [`Replay::resume`].
     Call(Call),
     /// It could go on, but has done as much as it was allowed to.
@@ -75,7 +77,7 @@ struct Frame {
     passed: Vec<Value>,
 }
 
-/// The graph of a loop may grow to this many operations before it is computed.
+/// The graph of a loop may grow to this many operations before MLX begins to compute it.
 const MOST_PENDING: usize = 1000;
 
 impl Replay {
@@ -279,7 +281,7 @@ impl Replay {
         if grown {
             self.pending = 0;
         }
-        Ok(roots.map(Pause::Compute))
+        Ok(roots.map(Pause::Begin))
     }
 
     /// What follows from a predicate: a body, the next predicate, or the end of the instruction.

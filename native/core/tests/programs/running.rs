@@ -166,7 +166,7 @@ fn finish(replay: &mut Replay, most: usize) -> Result<(Vec<i32>, usize)> {
             Pause::Done(tensors) => {
                 return Ok((tensors.iter().map(|tensor| value(tensor)).collect(), waits));
             }
-            Pause::Compute(roots) => {
+            Pause::Compute(roots) | Pause::Begin(roots) => {
                 let roots: Vec<&Tensor> = roots.iter().map(AsRef::as_ref).collect();
                 Tensor::eval_all(&roots)?;
                 waits += 1;

@@ -16,7 +16,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{Executable, Pass, Pause, Program, Replay};
-use crate::{Error, Result, Stream, Tensor, TensorType, error::guarded};
+use crate::{Error, Flight, Result, Stream, Tensor, TensorType, error::guarded};
 
 pub use interface::{Container, Containers, Interface, Key, Parameter, Source};
 pub use weights::{Tensors, save_tensors};
@@ -174,10 +174,16 @@ impl Loaded {
 
 /// Goes on to the end, on the stream's thread.
 fn finish(mut replay: Replay) -> Result<Vec<Arc<Tensor>>> {
+    let mut flight = Flight::default();
     loop {
         let (tensors, done) = match replay.advance(usize::MAX)? {
             Pause::Done(results) => (results, true),
             Pause::Compute(roots) => (roots, false),
+            Pause::Begin(roots) => {
+                let roots: Vec<_> = roots.iter().map(AsRef::as_ref).collect();
+                Tensor::launch_all(&roots, &mut flight)?;
+                continue;
+            }
             Pause::Busy => continue,
             Pause::Call(call) => {
                 return Err(Error::argument(format!(

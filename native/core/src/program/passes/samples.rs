@@ -120,7 +120,7 @@ pub(super) fn ran(
     let results = loop {
         match replay.advance(usize::MAX).unwrap() {
             Pause::Done(results) => break results,
-            Pause::Compute(roots) => {
+            Pause::Compute(roots) | Pause::Begin(roots) => {
                 for root in roots {
                     root.eval().unwrap();
                 }
