@@ -4,6 +4,7 @@
 //! that link executables read `DEP_MLX_LIB`, the folder of `libmlx`, to set their run path.
 
 use std::{
+    collections::HashSet,
     env, fs,
     path::{Path, PathBuf},
     process::exit,
@@ -36,6 +37,7 @@ fn main() {
     let units = [mlx_c.join("mlx/c"), extra];
     compile(&prefix, &mlx_c, &shim, &units);
     compile_kernels(&own.join("kernels/table.cpp"));
+    write_elements(&prefix.join("include"));
     bind(&mlx_c, &shim, &units);
 
     let lib = prefix.join("lib");
@@ -131,6 +133,35 @@ fn compile_kernels(unit: &Path) {
         }
         build.file(unit).compile(&format!("kernels_{name}"));
     }
+}
+
+/// Writes MLX's functions of elements, which fused kernels call, as one file: its headers are not where
+/// the library runs. The headers of the system are, wherever there is a compiler.
+fn write_elements(include: &Path) {
+    let mut known = HashSet::new();
+    let text = expanded(include, "mlx/backend/cpu/compiled_preamble.h", &mut known);
+    let out = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default()).join("elements.h");
+    fs::write(&out, text)
+        .unwrap_or_else(|error| fail(&format!("could not write {}: {error}", out.display())));
+}
+
+/// A header of MLX's with those that it includes, each once.
+fn expanded(include: &Path, header: &str, known: &mut HashSet<String>) -> String {
+    if !known.insert(header.to_owned()) {
+        return String::new();
+    }
+    let path = include.join(header);
+    let text = fs::read_to_string(&path)
+        .unwrap_or_else(|error| fail(&format!("reading {}: {error}", path.display())));
+    let lines = text.lines().map(|line| {
+        let inner = line.trim().strip_prefix("#include \"");
+        match inner.and_then(|rest| rest.strip_suffix('"')) {
+            Some(inner) => expanded(include, inner, known),
+            None if line.trim() == "#pragma once" => String::new(),
+            None => format!("{line}\n"),
+        }
+    });
+    lines.collect()
 }
 
 /// Whether the C++ compiler has `<format>` (g++ 13, clang 17); g++ 12 of Debian 12 has not.

@@ -127,6 +127,11 @@ impl Pending {
         self.0.as_ref().is_none_or(|root| root.holds())
     }
 
+    /// Whether anything has to hold.
+    pub(crate) const fn is_some(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// One array that is computed when all that is pending is, if anything is.
     pub(crate) fn all_hold(&self, mlx: Mlx) -> Result<Option<Verdict>> {
         let Some(root) = self.0.as_ref().filter(|root| !root.holds()) else {

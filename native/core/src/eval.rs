@@ -13,7 +13,7 @@ use smallvec::SmallVec;
 use crate::{
     Array, Error, Op, Result, Stream, TensorType, Type,
     adopted::{Guard, Source, adopt, can_adopt, sweep},
-    check::{Pending, Verdict},
+    check::{Checks, Pending, Verdict},
     infer::{Outputs, infer_all},
     lower::{Lowered, Operand, lower},
     mlx::{memory_limit, too_large},
@@ -150,6 +150,34 @@ impl Tensor {
             ..Self::pending(stream, array, out, pending.clone())
         };
         Ok(results.map(result).collect())
+    }
+
+    /// A tensor that a graph of so many operations gives, which depends on these of its inputs.
+    pub(crate) fn traced<'a>(
+        stream: &Stream,
+        array: Array,
+        out: &TensorType,
+        inputs: impl IntoIterator<Item = &'a Self>,
+        operations: usize,
+    ) -> Self {
+        let mut graph = u32::try_from(operations).unwrap_or(u32::MAX);
+        let mut asking: SmallVec<[&Pending; 4]> = SmallVec::new();
+        for input in inputs {
+            if !input.is_ready() {
+                graph = graph.saturating_add(input.graph);
+            }
+            asking.extend(input.has_checks().then_some(&input.pending));
+        }
+        let pending = Pending::new(asking, Checks::default(), || Box::new(Error::Mlx));
+        Self {
+            graph,
+            ..Self::pending(stream, array, out, pending)
+        }
+    }
+
+    /// Whether values must be as some operation asks for this tensor to be read.
+    pub(crate) const fn has_checks(&self) -> bool {
+        self.pending.is_some()
     }
 
     /// A tensor that is still to be computed.

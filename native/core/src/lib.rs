@@ -42,7 +42,7 @@ pub use op::{ActivationFunction, Assertion, Direction, Op, QrMode, TieBreak, Tra
 pub use part::Flight;
 pub use pointer::tensor_at;
 pub use program::{
-    Call, Clause, Executable, Instruction, Pass, Pause, Program, Replay, Step, file,
+    Call, Clause, Executable, Instruction, Kernels, Pass, Pause, Program, Replay, Step, file,
 };
 pub use stream::{Device, Stream, check_wanted};
 pub use tensor_type::{Shape, TensorType};

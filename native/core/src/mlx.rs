@@ -313,6 +313,12 @@ impl ArrayList {
     pub(crate) const fn raw(&self) -> sys::mlx_vector_array {
         self.0
     }
+
+    /// The array in this place.
+    pub(crate) fn get(&self, at: usize) -> Result<Array> {
+        // SAFETY: the list is live and the result's handle is writable; MLX checks the place.
+        Array::from_call(|out| unsafe { sys::mlx_vector_array_get(out, self.0, at) })
+    }
 }
 
 impl Drop for ArrayList {

@@ -195,6 +195,11 @@ impl Stream {
         self.worker().device
     }
 
+    /// A number that no other stream has as long as this one is there; the one after it may have it.
+    pub(crate) fn number(&self) -> usize {
+        self.worker().mlx_stream.0.ctx as usize
+    }
+
     /// MLX's functions on this stream.
     pub(crate) fn mlx(&self) -> Mlx {
         let worker = self.worker();

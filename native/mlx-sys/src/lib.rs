@@ -15,6 +15,9 @@
 
 include!(concat!(env!("OUT_DIR"), "/bindings.rs"));
 
+/// MLX's functions of elements, in C++: what kernels consist of that are compiled at run time.
+pub const ELEMENTS: &str = include_str!(concat!(env!("OUT_DIR"), "/elements.h"));
+
 /// The clock that mlx-rs seeds its random numbers with, which only macOS has.
 #[cfg(not(target_os = "macos"))]
 #[unsafe(no_mangle)]

@@ -1,13 +1,14 @@
 //! Programs: made once, run with one call.
 //!
 //! A run's answer is `{:done, tensors}`, or `{:call, number, tensors, replay}` where a function of
-//! Elixir's comes next. Both come at once where the way there is short and depends on nothing that has
+//! Elixir's comes next, or `{:prepared, nil, replay}` once a program was fused, which says in place of nil why
+//! it could not be. The first two come at once where the way there is short and depends on nothing that has
 //! to be computed first.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use emily_core::{
-    Executable, Flight, Pass, Pause, Program, Replay, Result, Tensor, check_wanted, guarded,
+    Executable, Flight, Kernels, Pass, Pause, Program, Replay, Result, Tensor, check_wanted, guarded,
 };
 use rustler::{Encoder, Env, NifResult, Reference, Resource, ResourceArc, Term};
 use smallvec::SmallVec;
@@ -18,13 +19,13 @@ use crate::{
     inspect::inspect,
     list::{check_program, decode_list},
     raise::{argument, failed},
-    reply::from_worker,
+    reply::{from_thread, from_worker},
     stream::StreamRef,
     timeslice::Timeslice,
 };
 
 mod atoms {
-    rustler::atoms! { done, call, busy, pending }
+    rustler::atoms! { done, call, busy, pending, prepared }
 }
 
 /// A scheduler adds about this many operations to MLX's graph in the time that it may be held.
@@ -70,12 +71,35 @@ impl ReplayRef {
     }
 }
 
-/// A program to be run, after `passes`. It may be long, hence off the schedulers.
+/// A program to be run, after `passes`; with `{compiler, folder}` its operations are fused. It may be long,
+/// hence off the schedulers.
 #[rustler::nif(schedule = "DirtyCpu")]
-fn program_new(program: Term<'_>, passes: Term<'_>) -> NifResult<ResourceArc<ExecutableRef>> {
+fn program_new(
+    program: Term<'_>,
+    passes: Term<'_>,
+    fusion: Option<(String, String)>,
+) -> NifResult<ResourceArc<ExecutableRef>> {
     let (program, passes) = (decode(program)?, decode_passes(passes)?);
     let executable = guarded(|| Executable::optimized(program, &passes)).map_err(failed)?;
+    let executable = match fusion {
+        Some((compiler, folder)) => {
+            let folder = folder.into();
+            executable.fused(Kernels { compiler, folder })
+        }
+        None => executable,
+    };
     Ok(ExecutableRef::make(Arc::new(executable)))
+}
+
+/// How many operations MLX has for a program after `passes`, one by one and fused.
+#[rustler::nif(schedule = "DirtyCpu")]
+fn program_fused(
+    program: Term<'_>,
+    passes: Term<'_>,
+    stream: Given<StreamRef>,
+) -> NifResult<(usize, usize)> {
+    let (program, passes) = (decode(program)?, decode_passes(passes)?);
+    guarded(|| program.optimized(&passes)?.0.fused_counts(&stream.0)).map_err(failed)
 }
 
 /// A program after `passes`, as data, and how often each of them found something to do.
@@ -132,7 +156,25 @@ fn program_run<'a>(
     let replay = Replay::new(&program.0, &stream.0, inputs).map_err(failed)?;
     // Not before all is known to fit: a call that is refused takes nothing.
     donated.iter().for_each(|tensor| drop(tensor.take()));
+    if replay.is_unprepared() {
+        from_thread(
+            env,
+            reference,
+            move || Ok(prepared(replay)),
+            encode_prepared,
+        )?;
+        return Ok(atoms::pending().encode(env));
+    }
     advance(env, replay, SHORT, reference)
+}
+
+/// A program that is fused by now, or why it is not.
+fn prepared(mut replay: Replay) -> (Option<String>, Replay) {
+    (replay.prepare(), replay)
+}
+
+fn encode_prepared(env: Env<'_>, (skipped, replay): (Option<String>, Replay)) -> Term<'_> {
+    (atoms::prepared(), skipped, ReplayRef::make(replay)).encode(env)
 }
 
 /// As `program_run` with more patience: what that has begun.

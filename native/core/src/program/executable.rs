@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{
     Pass, Program, Step,
+    fusion::{Fused, Fusion, Kernels},
     liveness::Liveness,
     prepared::{Call, Prepared},
 };
@@ -15,6 +16,7 @@ pub struct Executable {
     plan: Plan,
     most_steps: u64,
     prepared: Option<Prepared>,
+    fusion: Option<Fusion>,
 }
 
 /// When a program's values can be given up, and those of the programs in it.
@@ -32,6 +34,7 @@ impl From<Program> for Executable {
             plan,
             most_steps: u64::MAX,
             prepared: None,
+            fusion: None,
         }
     }
 }
@@ -101,6 +104,38 @@ impl Executable {
             .as_ref()
             .map(Prepared::clear)
             .unwrap_or_default()
+    }
+
+    /// The same program with its operations on elements put together, see
+    /// [`Replay::prepare`](super::Replay::prepare).
+    #[must_use]
+    pub fn fused(mut self, kernels: Kernels) -> Self {
+        self.fuse(&Arc::new(kernels));
+        self
+    }
+
+    fn fuse(&mut self, kernels: &Arc<Kernels>) {
+        self.fusion = Some(Fusion::new(kernels));
+        if let Some(rest) = self.prepared.as_mut().and_then(Prepared::rest_mut) {
+            rest.fuse(kernels);
+        }
+    }
+
+    /// How the program is fused, and those that may run in its place.
+    pub(super) fn fusions(&self) -> Vec<(&Program, &Fusion)> {
+        let own = self.fusion.as_ref().map(|fusion| (&self.program, fusion));
+        let rest = self.prepared.as_ref().map(Prepared::rest);
+        let others = rest.map(Self::fusions).unwrap_or_default();
+        own.into_iter().chain(others).collect()
+    }
+
+    /// What was made for this stream, if anything was.
+    pub(super) fn ready(&self, stream: &Stream) -> Option<Arc<Fused>> {
+        self.fusion.as_ref()?.ready(stream)
+    }
+
+    pub(super) const fn is_fused(&self) -> bool {
+        self.fusion.is_some()
     }
 
     pub(super) const fn most_steps(&self) -> u64 {

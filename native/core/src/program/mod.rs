@@ -4,6 +4,7 @@ mod accumulation;
 mod elementwise;
 mod executable;
 pub mod file;
+mod fusion;
 mod json;
 mod known;
 mod liveness;
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use crate::{Error, Op, Result, TensorType};
 
 pub use executable::Executable;
+pub use fusion::Kernels;
 pub use passes::Pass;
 pub use replay::{Call, Pause, Replay};
 pub use step::{Clause, Instruction, Step};

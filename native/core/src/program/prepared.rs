@@ -75,6 +75,15 @@ impl Prepared {
         })
     }
 
+    pub(super) fn rest(&self) -> &Executable {
+        &self.rest
+    }
+
+    /// The rest, for as long as nothing else holds it.
+    pub(super) fn rest_mut(&mut self) -> Option<&mut Executable> {
+        Arc::get_mut(&mut self.rest)
+    }
+
     /// The program to run in place of the whole one, and its inputs, if these are what they were.
     pub(super) fn take(&self, stream: &Stream, inputs: &[Arc<Tensor>]) -> Result<Option<Call>> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);

@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 use super::{
     Executable, Program, Step,
     executable::Plan,
+    fusion::{self, Fused, Parts, Segment},
     known::{self, Known},
 };
 use crate::{Error, Result, Stream, Tensor, TensorType, error::list};
@@ -27,6 +28,8 @@ pub struct Replay {
     pending: usize,
     /// How many steps there were.
     steps: u64,
+    /// What the program has become for the stream, if it is to be fused and that was made.
+    fused: Option<Arc<Fused>>,
 }
 
 /// What a program has come to.
@@ -77,6 +80,9 @@ struct Frame {
     passed: Vec<Value>,
 }
 
+/// Whoever allows for so many operations at a time can wait for more.
+const PATIENT: usize = 1 << 12;
+
 /// The graph of a loop may grow to this many operations before MLX begins to compute it.
 const MOST_PENDING: usize = 1000;
 
@@ -94,6 +100,7 @@ impl Replay {
         let inputs: Vec<_> = inputs.into_iter().collect();
         check("program", "take", executable.program().inputs(), &inputs)?;
         let (executable, inputs) = executable.chosen(stream, inputs)?;
+        let fused = executable.ready(stream);
         let mut replay = Self {
             executable,
             stream: stream.clone(),
@@ -101,6 +108,7 @@ impl Replay {
             decision: None,
             pending: 0,
             steps: 0,
+            fused,
         };
         replay.enter(0, inputs.into_iter().map(Value::from).collect());
         Ok(replay)
@@ -114,6 +122,23 @@ impl Replay {
     /// Where the program computes.
     pub const fn stream(&self) -> &Stream {
         &self.stream
+    }
+
+    /// Whether the program is to be fused, and was not yet for this stream. It can run nevertheless,
+    /// operation by operation.
+    pub fn is_unprepared(&self) -> bool {
+        self.fused.is_none() && self.executable.is_fused()
+    }
+
+    /// Fuses the program for this stream, once and for all; on the host's processor a C++ compiler makes
+    /// kernels for it, which takes a second or so. Returns why the program runs operation by operation, if
+    /// it has to. Not to be called in the middle of a run.
+    pub fn prepare(&mut self) -> Option<String> {
+        if self.is_unprepared() {
+            fusion::make(&self.executable.fusions(), &self.stream);
+            self.fused = self.executable.ready(&self.stream);
+        }
+        self.fused.as_ref()?.skipped.clone()
     }
 
     /// Goes on, for about `most` operations.
@@ -135,27 +160,73 @@ impl Replay {
                 }
                 continue;
             }
-            if left == 0 {
+            let fused = self.fused.clone();
+            let segment = fused.as_deref().and_then(|fused| self.segment(fused));
+            let cost = segment.map_or(1, Segment::cost);
+            // What is more than may be done at all is done where the most may be.
+            if left == 0 || cost > left && (left < most || most < PATIENT) {
                 return Ok(Pause::Busy);
             }
-            left -= 1;
-            self.count()?;
+            left = left.saturating_sub(cost);
+            if let Some(segment) = segment {
+                self.pass(segment)?;
+                continue;
+            }
+            self.count(1)?;
             if let Some(pause) = self.step()? {
                 return Ok(pause);
             }
         }
     }
 
-    /// Counts a step, of which there may be a limited number.
-    fn count(&mut self) -> Result<()> {
+    /// Counts steps, of which there may be a limited number.
+    fn count(&mut self, steps: usize) -> Result<()> {
         let most = self.executable.most_steps();
-        self.steps += 1;
+        self.steps += steps as u64;
         if self.steps <= most {
             return Ok(());
         }
         Err(Error::argument(format!(
             "expected the program to end within {most} steps, got: one that goes on"
         )))
+    }
+
+    /// The segment that begins where the program stands.
+    fn segment<'a>(&self, fused: &'a Fused) -> Option<&'a Segment> {
+        let mut parts: &Parts = fused.parts.as_ref()?;
+        for pair in self.frames.windows(2) {
+            parts = parts.part(pair[0].at, pair[1].part)?;
+        }
+        parts.segment(self.frames.last()?.at)
+    }
+
+    /// A segment of the program, in place of its instructions.
+    fn pass(&mut self, segment: &Segment) -> Result<()> {
+        self.count(segment.length())?;
+        self.pending += segment.cost();
+        let executable = Arc::clone(&self.executable);
+        let (_, plan) = self.place(&executable)?;
+        let frame = self.frames.last_mut().ok_or_else(ended)?;
+        let inputs: Vec<_> = segment
+            .inputs()
+            .iter()
+            .map(|&input| Ok(frame.value(input)?.tensor))
+            .collect::<Result<_>>()?;
+        let known = |value: usize| frame.values.get(value)?.as_ref()?.known;
+        let given = segment.run(&self.stream, &inputs, known)?;
+        let values = frame.values.len() + segment.given();
+        frame.values.resize_with(values, || None);
+        for result in given {
+            frame.values[result.value] = Some(Value {
+                tensor: result.tensor,
+                known: result.known,
+            });
+        }
+        for _ in 0..segment.length() {
+            frame.release(plan);
+            frame.at += 1;
+        }
+        Ok(())
     }
 
     /// One instruction, or the end of a program.

@@ -16,9 +16,9 @@ mod split;
 mod writer;
 
 #[cfg(test)]
-mod random;
+pub(super) mod random;
 #[cfg(test)]
-mod samples;
+pub(super) mod samples;
 
 pub(super) use closed::closed;
 pub(super) use projections::joined;

@@ -10,7 +10,7 @@ use crate::{Clause, Instruction, Op, Program, Step, Stream, Tensor};
 const TYPES: [&str; 4] = ["f32[17][17]", "f32", "s32", "u8"];
 
 /// A program and inputs for it, always the same ones for a seed.
-pub(super) fn program(seed: u64, stream: &Stream) -> (Program, Vec<Arc<Tensor>>) {
+pub(in crate::program) fn program(seed: u64, stream: &Stream) -> (Program, Vec<Arc<Tensor>>) {
     let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     let program = random.program(&TYPES, &TYPES, 2);
     let inputs = TYPES.map(|text| {

@@ -8,11 +8,15 @@ use crate::{
 };
 
 /// `f32[2][3]`
-pub(super) fn ty(text: &str) -> TensorType {
+pub(in crate::program) fn ty(text: &str) -> TensorType {
     TensorType::read(text)
 }
 
-pub(super) fn step(op: impl Into<Step>, outs: &[&str], inputs: &[usize]) -> Instruction {
+pub(in crate::program) fn step(
+    op: impl Into<Step>,
+    outs: &[&str],
+    inputs: &[usize],
+) -> Instruction {
     Instruction {
         op: op.into(),
         outs: outs.iter().map(|out| ty(out)).collect(),
@@ -20,27 +24,31 @@ pub(super) fn step(op: impl Into<Step>, outs: &[&str], inputs: &[usize]) -> Inst
     }
 }
 
-pub(super) fn op(op: Op, out: &str, inputs: &[usize]) -> Instruction {
+pub(in crate::program) fn op(op: Op, out: &str, inputs: &[usize]) -> Instruction {
     step(op, &[out], inputs)
 }
 
-pub(super) fn constant(value: f64, out: &str) -> Instruction {
+pub(in crate::program) fn constant(value: f64, out: &str) -> Instruction {
     let value = Number::Float(value);
     op(Op::Constant { value }, out, &[])
 }
 
-pub(super) fn integer(value: i128, out: &str) -> Instruction {
+pub(in crate::program) fn integer(value: i128, out: &str) -> Instruction {
     let value = Number::Integer(value);
     op(Op::Constant { value }, out, &[])
 }
 
-pub(super) fn program(inputs: &[&str], steps: Vec<Instruction>, outputs: &[usize]) -> Program {
+pub(in crate::program) fn program(
+    inputs: &[&str],
+    steps: Vec<Instruction>,
+    outputs: &[usize],
+) -> Program {
     let inputs = inputs.iter().map(|input| ty(input)).collect();
     Program::new(inputs, steps, outputs.to_vec()).unwrap()
 }
 
 /// Elementwise operations without attributes.
-pub(super) fn elementwise() -> Vec<Op> {
+pub(in crate::program) fn elementwise() -> Vec<Op> {
     vec![
         Op::Add,
         Op::Subtract,
@@ -99,7 +107,7 @@ pub(super) fn elementwise() -> Vec<Op> {
     ]
 }
 
-pub(super) fn stream() -> Stream {
+pub(in crate::program) fn stream() -> Stream {
     install_error_handler();
     Stream::new(Device::Cpu).unwrap()
 }
@@ -110,7 +118,7 @@ pub(super) fn bits(program: &Program, inputs: &[Arc<Tensor>], stream: &Stream) -
 }
 
 /// The bytes of a program's results, and how many instructions it ran for them, but for those in loops.
-pub(super) fn ran(
+pub(in crate::program) fn ran(
     executable: &Arc<Executable>,
     inputs: &[Arc<Tensor>],
     stream: &Stream,
