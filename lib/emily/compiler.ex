@@ -27,6 +27,8 @@ defmodule Emily.Compiler do
       `Nx.Defn.Evaluator` run it, which emits `[:emily, :compiler, :fallback]`, and `:raise` raises
       `Emily.Error`; `:eval` when absent
     * `:max_concurrency` - how many partitions an `Nx.Serving` has, each with a stream of its own
+    * `:fuse` - whether operations on elements are made into one where they follow each other, see
+      [below](#module-fused-operations); also `config :emily, fuse: true`, and false when absent
     * `:passes` - what is done to the program before it runs: `:all` (when absent), `:none`, or a list of
       the names below
 
@@ -70,6 +72,32 @@ defmodule Emily.Compiler do
     * `:dead_code` - what no result depends on is not computed, nor carried through a `while`, nor taken into a branch;
       errors that it would have raised are not raised. Hooks and calls are all made, in their order
 
+  ## Fused operations
+
+  With `fuse: true` operations that go element by element, and conversions and broadcasts among them, become one operation
+  where each takes the result of the one before: the elements are read and written once, and MLX has fewer operations to
+  begin. The stretches of the function between `while`, `cond`, hooks and calls are fused, and those inside of loops and
+  branches, each for itself. `explain/3` counts MLX's operations before and after.
+
+      Nx.Defn.jit(&MyModel.forward/2, compiler: Emily.Compiler, fuse: true)
+
+  On a GPU the device's driver compiles what comes of it, as for MLX's own `compile`. On the CPU a C++ compiler does: `g++`,
+  or what `EMILY_CXX` or `config :emily, cxx: "clang++"` names. It runs once for all of a function, when that is first called
+  on a stream, and takes a second or so for a few hundred operations. The process that called waits, and nobody else does:
+  neither a scheduler nor a stream. What it makes is kept in `kernels/` in Emily's cache folder, also for the next VM, and is
+  the same for all shapes. Nothing is changed about how the VM handles signals.
+
+  Where there is no compiler, or it fails, the function runs operation by operation as without the option, and
+  `[:emily, :compiler, :unfused]` says why, once. `mix emily.doctor` tells which compiler there is.
+
+  Results may differ from unfused ones:
+
+    * on the CPU they have the same bits where MLX and the compiler have the same idea of C++, as on x86-64. A compiler for
+      other processors may have contracted MLX's own products and sums to one instruction, which rounds once; then they
+      differ by a unit or two in the last place of each operation
+    * sums over elements may be taken in another order, because a fused result may lie in memory in the order of its input
+    * on GPUs products and sums are contracted, and functions such as `exp` are as near as the device has them
+
   ## What no program can say
 
     * tensors of `{:c, 128}`, which MLX does not have
@@ -89,11 +117,20 @@ defmodule Emily.Compiler do
   @behaviour Nx.Defn.Compiler
 
   alias Emily.Backend.Device
-  alias Emily.Compiler.{Cache, Explanation, Function, Lowering, Sharding}
+  alias Emily.Compiler.{Cache, Explanation, Function, Kernels, Lowering, Sharding}
   alias Emily.{Native, Settings, Stream, Telemetry}
   alias Nx.Defn.{Composite, Evaluator}
 
-  @options [:device, :stream, :hooks, :native, :native_fallback, :max_concurrency, :passes]
+  @options [
+    :device,
+    :stream,
+    :hooks,
+    :native,
+    :native_fallback,
+    :max_concurrency,
+    :passes,
+    :fuse
+  ]
 
   @doc """
   What becomes of a function: its program before the passes and after them.
@@ -104,6 +141,7 @@ defmodule Emily.Compiler do
 
     * `:format` - `:text` (when absent), or `:mermaid` for a flowchart that Livebook, GitHub and others draw
     * `:passes` and `:hooks` - as those of the compiler
+    * `:fuse` - with `true` a line says how many of MLX's operations are left when they are fused on this process' device
 
   In the text each value has a number and its type and shape. A program's inputs come first; the programs of a `cond` or
   `while` have numbers of their own, and what they take is what the instruction is given, in order.
@@ -159,9 +197,14 @@ defmodule Emily.Compiler do
     expression = Nx.Defn.debug_expr_apply(fun, arguments)
     flat = Composite.traverse(expression, &Nx.devectorize/1)
 
+    stream = if options[:fuse], do: Stream.reference(device(options))
+
     case Lowering.program(flat, Map.get(options, :hooks, %{})) do
-      {:ok, lowered} -> lowered |> Explanation.new(passes(options)) |> Explanation.render(format)
-      {:error, construct, reason} -> refuse(construct, reason)
+      {:ok, lowered} ->
+        lowered |> Explanation.new(passes(options), stream) |> Explanation.render(format)
+
+      {:error, construct, reason} ->
+        refuse(construct, reason)
     end
   end
 
@@ -217,7 +260,7 @@ defmodule Emily.Compiler do
   # at other options' names takes longer than a small function does, and so is not done for each call.
   defp kept(key, vars, {options, others}, make) do
     templates = Enum.map(vars, &Composite.traverse(&1, fn var -> Nx.to_template(var) end))
-    what = Map.take(options, [:hooks, :native, :native_fallback, :passes])
+    what = Map.take(options, [:hooks, :native, :native_fallback, :passes, :fuse])
 
     Cache.fetch({key, templates, device(options), native?(options), what, others}, fn ->
       Enum.each(others, &check_name!/1)
@@ -233,7 +276,9 @@ defmodule Emily.Compiler do
   end
 
   defp native(vars, fun, options) do
-    case Function.new(fun.(vars), device(options), Map.get(options, :hooks, %{}), passes(options)) do
+    hooks = Map.get(options, :hooks, %{})
+
+    case Function.new(fun.(vars), device(options), hooks, passes(options), fusion(options)) do
       {:ok, function} ->
         function
 
@@ -254,6 +299,12 @@ defmodule Emily.Compiler do
       :none -> []
       names -> names
     end
+  end
+
+  # What makes kernels, and where they are kept.
+  defp fusion(options) do
+    settings = Settings.load()
+    if Map.get(options, :fuse, settings.fuse), do: {settings.cxx, Kernels.folder(settings)}
   end
 
   defp evaluated(vars, fun, options) do
@@ -314,6 +365,7 @@ defmodule Emily.Compiler do
 
   defp valid?(:hooks, _hooks), do: false
   defp valid?(:native, native), do: is_boolean(native)
+  defp valid?(:fuse, fuse), do: is_boolean(fuse)
   defp valid?(:native_fallback, policy), do: policy in [:eval, :raise]
   defp valid?(:max_concurrency, count), do: is_integer(count) and count > 0
   defp valid?(:passes, passes) when is_list(passes), do: passes -- Native.program_passes() == []
@@ -323,6 +375,7 @@ defmodule Emily.Compiler do
   defp expected(:stream), do: ":stream to be an Emily.Stream"
   defp expected(:hooks), do: ":hooks to be a map of names to functions of one argument"
   defp expected(:native), do: ":native to be true or false"
+  defp expected(:fuse), do: ":fuse to be true or false"
   defp expected(:native_fallback), do: ":native_fallback to be :eval or :raise"
   defp expected(:max_concurrency), do: ":max_concurrency to be a positive integer"
 

@@ -90,16 +90,32 @@ defmodule Emily.Native do
 
   @typedoc """
   What a run has come to: its results, a call of a function that `program_resume/3` takes the results
-  of, or something longer than a scheduler may be held for, which `program_go_on/2` does.
+  of, or something longer than a scheduler may be held for, which `program_go_on/2` does. A program that is to be
+  fused is `:prepared` once for each stream, which says why it could not be, if it could not; it runs nevertheless,
+  with `program_go_on/2`.
   """
   @type answer ::
           {:done, [Emily.t()]}
           | {:call, non_neg_integer(), [Emily.t()], reference()}
           | {:busy, reference()}
+          | {:prepared, String.t() | nil, reference()}
 
-  @doc "A program to be run, once these passes have gone over it."
-  @spec program_new(program(), [atom()]) :: reference()
-  def program_new(_program, _passes \\ []), do: not_loaded()
+  @doc """
+  A program to be run, once these passes have gone over it.
+
+  With `{compiler, folder}` its operations are fused. On the CPU that C++ compiler makes kernels for them, which the
+  folder keeps. The folder is made if it is not there, and must belong to the user alone.
+  """
+  @spec program_new(program(), [atom()], {String.t(), Path.t()} | nil) :: reference()
+  def program_new(program, passes \\ [], fusion \\ nil)
+  def program_new(_program, _passes, _fusion), do: not_loaded()
+
+  @doc """
+  How many operations MLX has for a program after these passes, one by one and fused. Those that look at their
+  inputs' elements are never fused, and not counted.
+  """
+  @spec program_fused(program(), [atom()], reference()) :: {non_neg_integer(), non_neg_integer()}
+  def program_fused(_program, _passes, _stream), do: not_loaded()
 
   @doc "A program after these passes, and how often each of them found something to do."
   @spec program_optimized(program(), [atom()]) :: {program(), [{atom(), non_neg_integer()}]}

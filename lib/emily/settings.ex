@@ -15,6 +15,8 @@ defmodule Emily.Settings do
   | | `config :emily, add_backend_on_inspect: false` | whether inspected tensors show their backend and device; true when absent |
   | | `config :emily, debug_bounds_check: true` | names indices that are out of bounds, see `Emily.Debug`; read when Emily is compiled |
   | | `config :emily, debug_detect_nan_inf: true` | finds where NaN and infinities come from, see `Emily.Debug`; read when Emily is compiled |
+  | | `config :emily, fuse: true` | has `Emily.Compiler` fuse operations on elements; false when absent |
+  | `EMILY_CXX` | `config :emily, cxx: "clang++"` | the C++ compiler that makes kernels on the CPU for that; `g++` when absent |
   | `HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY` | | the proxies, as Mix reads them; lower case works too |
   | `HEX_CACERTS_PATH` | | the certificate authorities to trust, in place of the system's |
 
@@ -37,6 +39,8 @@ defmodule Emily.Settings do
     no_proxy: [],
     fallback: :warn,
     native: true,
+    fuse: false,
+    cxx: "g++",
     add_backend_on_inspect: true
   ]
 
@@ -51,6 +55,8 @@ defmodule Emily.Settings do
           no_proxy: [String.t()],
           fallback: :silent | :warn | :raise,
           native: boolean(),
+          fuse: boolean(),
+          cxx: String.t(),
           add_backend_on_inspect: boolean()
         }
 
@@ -72,6 +78,8 @@ defmodule Emily.Settings do
       no_proxy: no_proxy(variable(environment, ["NO_PROXY", "no_proxy"])),
       fallback: fallback(config),
       native: boolean(config, :native, true),
+      fuse: boolean(config, :fuse, false),
+      cxx: variable(environment, "EMILY_CXX") || configured(config, :cxx) || "g++",
       add_backend_on_inspect: boolean(config, :add_backend_on_inspect, true)
     }
   end
@@ -119,7 +127,7 @@ defmodule Emily.Settings do
   end
 
   defp kind(:variant), do: "an atom or a string"
-  defp kind(:release_url), do: "a string"
+  defp kind(_text), do: "a string"
 
   defp fallback(config) do
     older = if boolean(config, :warn_on_fallback, true), do: :warn, else: :silent

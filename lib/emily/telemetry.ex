@@ -155,6 +155,13 @@ defmodule Emily.Telemetry do
     :telemetry.execute([:emily, :compiler, :fallback], %{count: 1}, metadata)
   end
 
+  @doc false
+  # A function that was to be fused is not.
+  def unfused(reason, device) do
+    metadata = %{reason: reason, device: device}
+    :telemetry.execute([:emily, :compiler, :unfused], %{count: 1}, metadata)
+  end
+
   defp inputs(arguments), do: for(%T{type: type, shape: shape} <- arguments, do: {type, shape})
 
   @doc """

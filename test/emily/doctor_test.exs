@@ -41,7 +41,7 @@ defmodule Emily.DoctorTest do
              ok       Computation             right on cpu
              ok       Nx work stays on Emily  2 of 2 operations
              ok       BLAS                    OpenBLAS, 70.0 GFLOP/s
-             ok       Fusion                  off on the CPU: this VM ignores SIGCHLD (g++ (Debian 14.2.0-19) 14.2.0)
+             ok       Fusion                  fuse: true works on the CPU, with g++ (Debian 14.2.0-19) 14.2.0
 
            Emily is ready: 13 ok, 0 errors
            """

@@ -12,6 +12,7 @@ defmodule Emily.SettingsTest do
     {"EMILY_CACHE", :cache, "/c", "/c"},
     {"EMILY_VARIANT", :variant, "cpu", "cpu"},
     {"EMILY_RELEASE_URL", :release_url, "https://m/", "https://m/"},
+    {"EMILY_CXX", :cxx, "clang++", "clang++"},
     {"HTTP_PROXY", :http_proxy, "http://p:1", "http://p:1"},
     {"http_proxy", :http_proxy, "http://p:1", "http://p:1"},
     {"HTTPS_PROXY", :https_proxy, "p:1", "p:1"},

@@ -51,6 +51,7 @@ if Code.ensure_loaded?(Nx) do
 
       unknown(Nx.tensor([1, 2]))
       Telemetry.compiler_fallback(:hook, "it sends to a process", {MyModel, :step, 2})
+      Telemetry.unfused("g++ cannot be run", :cpu)
       Telemetry.memory_stats()
     end
 
@@ -205,6 +206,12 @@ if Code.ensure_loaded?(Nx) do
                }
 
       assert unnamed == %{construct: :token, reason: "it is one", function: nil}
+    end
+
+    test "a compiler tells what it cannot fuse" do
+      Telemetry.unfused("g++ cannot be run", :cpu)
+      assert [{[:emily, :compiler, :unfused], %{count: 1}, told}] = recorded()
+      assert told == %{reason: "g++ cannot be run", device: :cpu}
     end
 
     test "memory is told of as Emily.Memory tells it" do

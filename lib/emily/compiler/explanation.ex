@@ -6,23 +6,25 @@ defmodule Emily.Compiler.Explanation do
   alias Emily.Native
 
   @enforce_keys [:before, :after, :found, :inputs]
-  defstruct [:before, :after, :found, :inputs]
+  defstruct [:before, :after, :found, :inputs, :fused]
 
   @type t :: %__MODULE__{
           before: Native.program(),
           after: Native.program(),
           found: [{atom(), non_neg_integer()}],
-          inputs: [String.t()]
+          inputs: [String.t()],
+          fused: {non_neg_integer(), non_neg_integer()} | nil
         }
 
-  @doc "What these passes make of a program."
-  @spec new(Emily.Compiler.Lowering.lowered(), [atom()]) :: t()
-  def new(lowered, passes) do
+  @doc "What these passes make of a program, and fusion on `stream`, unless that is nil."
+  @spec new(Emily.Compiler.Lowering.lowered(), [atom()], reference() | nil) :: t()
+  def new(lowered, passes, stream) do
     # Through the core, which writes all attributes alike.
     {before, []} = Native.program_optimized(lowered.program, [])
     {later, found} = Native.program_optimized(lowered.program, passes)
     inputs = Enum.map(lowered.inputs, &origin/1)
-    %__MODULE__{before: before, after: later, found: found, inputs: inputs}
+    fused = stream && Native.program_fused(lowered.program, passes, stream)
+    %__MODULE__{before: before, after: later, found: found, inputs: inputs, fused: fused}
   end
 
   defp origin({:parameter, position}), do: "parameter #{position}"
@@ -38,7 +40,8 @@ defmodule Emily.Compiler.Explanation do
     """
     before: #{counts(explanation.before)}
     after: #{counts(explanation.after)}
-    passes: #{if found == [], do: "nothing to do", else: Enum.join(found, ", ")}
+    passes: #{if found == [], do: "nothing to do", else: Enum.join(found, ", ")}\
+    #{fused(explanation.fused)}
 
     before
     #{Listing.render(explanation.before, explanation.inputs)}
@@ -47,6 +50,9 @@ defmodule Emily.Compiler.Explanation do
     #{Listing.render(explanation.after, explanation.inputs)}\
     """
   end
+
+  defp fused(nil), do: ""
+  defp fused({one_by_one, left}), do: "\nfused: #{one_by_one} operations of MLX to #{left}"
 
   # "3 operations (2 exp, 1 sum)", those of the programs in it among them.
   defp counts(program) do

@@ -4,7 +4,7 @@ defmodule Emily.Compiler.Function do
 
   alias Emily.Backend
   alias Emily.Compiler.{Call, Lowering}
-  alias Emily.{Native, Stream}
+  alias Emily.{Native, Stream, Telemetry}
   alias Nx.Defn.Composite
   alias Nx.Tensor, as: T
 
@@ -20,18 +20,18 @@ defmodule Emily.Compiler.Function do
         }
 
   @doc """
-  The function that gives `expression`, computed on `device`; `hooks` are callbacks by name, and `passes`
-  go over the program.
+  The function that gives `expression`, computed on `device`; `hooks` are callbacks by name, `passes`
+  go over the program, and `fusion` is as `Emily.Native.program_new/3` has it.
   """
-  @spec new(Nx.Container.t(), :cpu | :gpu, map(), [atom()]) ::
+  @spec new(Nx.Container.t(), :cpu | :gpu, map(), [atom()], {String.t(), Path.t()} | nil) ::
           {:ok, t()} | {:error, atom(), String.t()}
-  def new(expression, device, hooks, passes) do
+  def new(expression, device, hooks, passes, fusion) do
     flat = Composite.traverse(expression, &Nx.devectorize/1)
 
     with {:ok, lowered} <- Lowering.program(flat, hooks) do
       {:ok,
        %__MODULE__{
-         program: Native.program_new(lowered.program, passes),
+         program: Native.program_new(lowered.program, passes, fusion),
          inputs: Enum.map(lowered.inputs, &held(&1, device)),
          calls: List.to_tuple(lowered.calls),
          output: Composite.traverse(expression, &%{Nx.to_template(&1) | donatable?: false}),
@@ -89,6 +89,11 @@ defmodule Emily.Compiler.Function do
 
   defp follow({:busy, replay}, reference, function),
     do: replay |> Native.program_go_on(reference) |> follow(reference, function)
+
+  defp follow({:prepared, reason, replay}, reference, function) do
+    if reason, do: Telemetry.unfused(reason, function.device)
+    follow({:busy, replay}, reference, function)
+  end
 
   defp follow({:call, number, inputs, replay}, reference, function) do
     call = elem(function.calls, number)

@@ -38,7 +38,6 @@ defmodule Emily.Doctor.Environment do
     :backend,
     :matmul_rates,
     :mapped_libraries,
-    :sigchld,
     :compiler
   ]
   defstruct @enforce_keys
@@ -58,8 +57,7 @@ defmodule Emily.Doctor.Environment do
       what went wrong with which
     * `matmul_rates` - operations a nanosecond of a CPU matrix product and an element-wise pass
     * `mapped_libraries` - the paths of the shared libraries in this VM
-    * `sigchld` - what this VM does when a program that it started ends
-    * `compiler` - the first line that `g++ --version` prints
+    * `compiler` - the first line that the C++ compiler prints for `--version`
   """
   @type t :: %__MODULE__{
           version: String.t(),
@@ -82,7 +80,6 @@ defmodule Emily.Doctor.Environment do
           backend: (-> {:ok, [String.t()], [{String.t(), String.t()}]} | :absent),
           matmul_rates: (-> %{matmul: float(), elementwise: float()}),
           mapped_libraries: (-> [Path.t()]),
-          sigchld: (-> :ignored | :default | :unknown),
           compiler: (-> String.t() | nil)
         }
 
@@ -93,6 +90,7 @@ defmodule Emily.Doctor.Environment do
   @spec host() :: t()
   def host do
     checkout? = File.regular?(Path.join(@source, "native/nif/Cargo.toml"))
+    settings = Settings.load(System.get_env(), [])
 
     %__MODULE__{
       version: Targets.version(),
@@ -103,7 +101,7 @@ defmodule Emily.Doctor.Environment do
       checkout?: checkout?,
       reinstall: if(checkout?, do: "cargo xtask nif", else: "mix compile.emily --force"),
       build: "build it: `cargo xtask nif` in a checkout of #{Targets.home()}",
-      cache: Cache.locate(Settings.load(System.get_env(), [])),
+      cache: Cache.locate(settings),
       user_id: Cache.user_id(),
       free_bytes: &Cache.free_bytes/1,
       release_key: Signature.release_key(),
@@ -113,8 +111,7 @@ defmodule Emily.Doctor.Environment do
       backend: &Probe.backend/0,
       matmul_rates: &Probe.matmul_rates/0,
       mapped_libraries: &Vm.mapped_libraries/0,
-      sigchld: &Vm.sigchld/0,
-      compiler: &Vm.compiler/0
+      compiler: fn -> Vm.compiler(settings.cxx) end
     }
   end
 

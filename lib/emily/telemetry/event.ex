@@ -71,6 +71,14 @@ defmodule Emily.Telemetry.Event do
        {:reason, "string", "why"},
        {:function, "`{module, name, arity}` or nil", "the function, if it has a name"}
      ]},
+    {[:compiler, :unfused],
+     "A function that was to be fused (`fuse: true`) runs operation by operation, because its kernels could not " <>
+       "be made: there is no C++ compiler, or it failed. It is emitted once for each function and stream.",
+     [@count],
+     [
+       {:reason, "string", "why, with what the compiler said"},
+       {:device, "`:cpu` or `:gpu`", "the device that the function is computed on"}
+     ]},
     {[:block, :fallback],
      "An `Nx.Block` that has no native operation runs its default implementation, which is made " <>
        "of other operations, on the device.", [@count],

@@ -26,6 +26,9 @@ defmodule Emily.Telemetry.Line do
       "because #{one_line(metadata.reason)}"
   end
 
+  def of([:emily, :compiler, :unfused], _measurements, metadata),
+    do: "emily compiler: not fused#{on(metadata.device)}, because #{one_line(metadata.reason)}"
+
   def of([:emily, :block, :fallback], _measurements, metadata),
     do: "emily block fallback for #{inspect(metadata.block)} of #{tensors(metadata)}"
 

@@ -17,11 +17,13 @@ defmodule Emily.Compiler.Agreement do
   The evaluator computes some values more than once, and others not at all, where the branch of a `cond`
   that needs them is not taken. So hooks count as called for as soon as compiled ones are called for the
   same.
+
+  `options` are the compiler's.
   """
-  @spec check(%DrawnFunction{}) :: :same | :refused
-  def check(drawn) do
+  @spec check(%DrawnFunction{}, keyword()) :: :same | :refused
+  def check(drawn, options \\ []) do
     with {:ok, expected, told} <- result(drawn, compiler: Evaluator),
-         {:ok, actual, heard} <- compiled(drawn) do
+         {:ok, actual, heard} <- compiled(drawn, options) do
       if actual != expected, do: flunk(said(drawn, expected, actual))
       if Enum.uniq(told) -- heard != [], do: flunk(said(drawn, {:hooks, told}, {:hooks, heard}))
       :same
@@ -30,9 +32,10 @@ defmodule Emily.Compiler.Agreement do
     end
   end
 
-  defp compiled(drawn) do
-    with {:error, error, stacktrace} = failure <-
-           result(drawn, compiler: Emily.Compiler, native_fallback: :raise) do
+  defp compiled(drawn, options) do
+    options = [compiler: Emily.Compiler, native_fallback: :raise] ++ options
+
+    with {:error, error, stacktrace} = failure <- result(drawn, options) do
       if Exception.message(error) =~ ~r/deep in others|and not {:c, 128}/,
         do: failure,
         else: flunk(said(drawn, :a_result, Exception.format(:error, error, stacktrace)))

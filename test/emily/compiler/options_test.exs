@@ -54,6 +54,7 @@ if Code.ensure_loaded?(Nx) do
       for {options, text} <- [
             {[device: :tpu], "expected :device to be :cpu or :gpu, got: :tpu"},
             {[native: 1], "expected :native to be true or false, got: 1"},
+            {[fuse: 1], "expected :fuse to be true or false, got: 1"},
             {[max_concurrency: 0], "expected :max_concurrency to be a positive integer, got: 0"},
             {[native_fallback: :no], "expected :native_fallback to be :eval or :raise, got: :no"},
             {[passes: [:dead_code, :fusion]],

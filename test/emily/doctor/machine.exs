@@ -41,7 +41,6 @@ defmodule Emily.Doctor.Machine do
         backend: fn -> {:ok, ["order", "windows"], []} end,
         matmul_rates: fn -> %{matmul: 70.0, elementwise: 3.5} end,
         mapped_libraries: fn -> ["/lib/libc.so.6", "/app/priv/libopenblas.so.0"] end,
-        sigchld: fn -> :ignored end,
         compiler: fn -> "g++ (Debian 14.2.0-19) 14.2.0" end
       },
       changes

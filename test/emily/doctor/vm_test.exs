@@ -18,28 +18,18 @@ defmodule Emily.Doctor.VmTest do
     assert Vm.mapped_libraries({:error, :enoent}) == []
   end
 
-  test "reads SIGCHLD's bit of the ignored signals" do
-    for {status, expected} <- [
-          {{:ok, "Name:\tbeam.smp\nSigIgn:\t0000000000011080\nSigCgt:\t00\n"}, :ignored},
-          {{:ok, "Name:\tbeam.smp\nSigIgn:\t0000000000010000\n"}, :ignored},
-          {{:ok, "Name:\tbeam.smp\nSigIgn:\t0000000000001080\n"}, :default},
-          {{:ok, "Name:\tbeam.smp\n"}, :unknown},
-          {{:error, :enoent}, :unknown}
-        ] do
-      assert Vm.sigchld(status) == expected
-    end
-  end
-
   @tag :tmp_dir
   test "asks the g++ that is in PATH for its version", %{tmp_dir: tmp} do
-    assert Vm.compiler(tmp) == nil
+    assert Vm.compiler("g++", tmp) == nil
 
     compiler = Path.join(tmp, "g++")
     File.write!(compiler, "#!/bin/sh\necho 'g++ (Test) 14.2.0'\necho more\n")
     File.chmod!(compiler, 0o755)
-    assert Vm.compiler(tmp) == "g++ (Test) 14.2.0"
+    assert Vm.compiler("g++", tmp) == "g++ (Test) 14.2.0"
+
+    assert Vm.compiler(compiler, "") == "g++ (Test) 14.2.0"
 
     File.write!(compiler, "#!/bin/sh\nexit 1\n")
-    assert Vm.compiler(tmp) == nil
+    assert Vm.compiler("g++", tmp) == nil
   end
 end

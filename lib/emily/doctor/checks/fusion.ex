@@ -1,12 +1,8 @@
 defmodule Emily.Doctor.Checks.Fusion do
   @moduledoc """
-  Whether MLX can fuse operations on the CPU.
+  Whether `fuse: true` can fuse operations on the CPU, where a C++ compiler makes the kernels at run time.
 
-  There MLX compiles a fused kernel with the host's `g++` at run time, through a pipe whose end it
-  waits for. A VM that ignores SIGCHLD, as the BEAM does by default, never sees it end; MLX then
-  takes the compiler for absent and runs the operations one by one: same results, more passes over
-  memory. So that state is reported and is not a problem, and a missing compiler is one only where
-  it would be used.
+  Without one, functions run operation by operation: same results, more passes over memory. GPUs need none.
   """
   @behaviour Emily.Doctor.Check
 
@@ -14,24 +10,15 @@ defmodule Emily.Doctor.Checks.Fusion do
 
   @impl true
   def run(environment, _facts) do
-    case {environment.sigchld.(), environment.compiler.()} do
-      {:ignored, compiler} ->
-        Outcome.ok("off on the CPU: this VM ignores SIGCHLD (#{shown(compiler)})")
+    case environment.compiler.() do
+      nil ->
+        Outcome.warning("fuse: true is off on the CPU: no C++ compiler", install(environment))
 
-      {_seen, nil} ->
-        Outcome.warning("off on the CPU: #{shown(nil)}", install(environment))
-
-      {:default, compiler} ->
-        Outcome.ok("on, with #{compiler}")
-
-      {:unknown, compiler} ->
-        Outcome.ok("on if this VM heeds SIGCHLD, with #{compiler}")
+      compiler ->
+        Outcome.ok("fuse: true works on the CPU, with #{compiler}")
     end
   end
 
-  defp shown(nil), do: "g++ is not in PATH"
-  defp shown(compiler), do: compiler
-
   defp install(%{host: %{os: "macos"}}), do: "xcode-select --install"
-  defp install(_environment), do: "sudo apt-get install g++"
+  defp install(_environment), do: "sudo apt-get install g++, or set EMILY_CXX to another compiler"
 end

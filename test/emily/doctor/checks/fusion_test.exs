@@ -7,27 +7,20 @@ defmodule Emily.Doctor.Checks.FusionTest do
 
   @moduletag :tmp_dir
 
-  test "says which state holds, and asks for a compiler only where it would be used",
-       %{tmp_dir: tmp} do
+  test "says which compiler fuses, or how to get one", %{tmp_dir: tmp} do
     machine = Machine.well(tmp)
     mac = put_in(machine.host.os, "macos")
-    absent = "off on the CPU: g++ is not in PATH"
+    absent = "fuse: true is off on the CPU: no C++ compiler"
+    install = "sudo apt-get install g++, or set EMILY_CXX to another compiler"
 
     cases = [
-      {machine, :ignored, "g++ 14.2.0",
-       Outcome.ok("off on the CPU: this VM ignores SIGCHLD (g++ 14.2.0)")},
-      {machine, :ignored, nil,
-       Outcome.ok("off on the CPU: this VM ignores SIGCHLD (g++ is not in PATH)")},
-      {machine, :default, "g++ 14.2.0", Outcome.ok("on, with g++ 14.2.0")},
-      {machine, :unknown, "g++ 14.2.0",
-       Outcome.ok("on if this VM heeds SIGCHLD, with g++ 14.2.0")},
-      {machine, :default, nil, Outcome.warning(absent, "sudo apt-get install g++")},
-      {mac, :unknown, nil, Outcome.warning(absent, "xcode-select --install")}
+      {machine, "g++ 14.2.0", Outcome.ok("fuse: true works on the CPU, with g++ 14.2.0")},
+      {machine, nil, Outcome.warning(absent, install)},
+      {mac, nil, Outcome.warning(absent, "xcode-select --install")}
     ]
 
-    for {machine, sigchld, compiler, expected} <- cases do
-      machine = %{machine | sigchld: fn -> sigchld end, compiler: fn -> compiler end}
-      assert Fusion.run(machine, %{}) == expected
+    for {machine, compiler, expected} <- cases do
+      assert Fusion.run(%{machine | compiler: fn -> compiler end}, %{}) == expected
     end
   end
 end
