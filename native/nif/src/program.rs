@@ -8,7 +8,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use emily_core::{
-    Executable, Flight, Kernels, Pass, Pause, Program, Replay, Result, Tensor, check_wanted, guarded,
+    Executable, Flight, Kernels, Pass, Pause, Program, Replay, Result, Tensor, check_wanted,
+    guarded,
 };
 use rustler::{Encoder, Env, NifResult, Reference, Resource, ResourceArc, Term};
 use smallvec::SmallVec;
