@@ -90,6 +90,25 @@ int emily_product(
     const mlx_array c,
     const mlx_stream s);
 
+/*
+ * The same on a GPU, each as one kernel, of arrays with at least one axis and one element, and fewer
+ * elements than 2^31.
+ */
+
+int emily_gpu_rotary(
+    mlx_array* res,
+    const mlx_array x,
+    const mlx_array cosines,
+    const mlx_array sines,
+    const mlx_stream s);
+
+int emily_gpu_activation(
+    mlx_array* res,
+    emily_function function,
+    const mlx_array x,
+    const mlx_array factor,
+    const mlx_stream s);
+
 #ifdef __cplusplus
 }
 #endif

@@ -6,7 +6,8 @@ use super::{
     dot::{Side, dot_add},
 };
 use crate::{
-    ActivationFunction, Array, Device, Error, Op, Result, Stream, TensorType, Type, infer, mlx::Mlx,
+    ActivationFunction, Array, Device, Error, Op, Result, Stream, TensorType, Type, infer,
+    mlx::{Mlx, fits_one_kernel},
 };
 
 pub(super) fn lower(
@@ -63,13 +64,11 @@ pub(super) fn lower(
         }
         (Op::Activation { function }, [x, factor @ ..]) => {
             let factor = factor.first().copied();
-            match mlx.device() {
-                Device::Cpu => mlx.activation(*function, x, factor),
-                Device::Gpu => {
-                    let active = activated(mlx, *function, x)?;
-                    factor.map_or(Ok(active.clone()), |factor| mlx.multiply(&active, factor))
-                }
+            if mlx.device() == Device::Cpu || fits_one_kernel(x) {
+                return mlx.activation(*function, x, factor);
             }
+            let active = activated(mlx, *function, x)?;
+            factor.map_or(Ok(active.clone()), |factor| mlx.multiply(&active, factor))
         }
         (
             Op::DotAdd {
@@ -101,7 +100,11 @@ pub(super) fn lower(
     }
 }
 
+/// A rotary embedding on a GPU.
 fn turned(mlx: Mlx, x: &Array, cosines: &Array, sines: &Array) -> Result<Array> {
+    if fits_one_kernel(x) {
+        return mlx.gpu_rotary(x, cosines, sines);
+    }
     let shape = x.shape();
     let axis = shape.rank() - 1;
     let (size, strides) = (shape.dims()[axis], vec![1; shape.rank()]);

@@ -10,6 +10,13 @@ const NONE: sys::mlx_array = sys::mlx_array {
     ctx: std::ptr::null_mut(),
 };
 
+/// Whether our kernels for GPUs can compute a result of this shape: they have a thread for each element,
+/// counted with 32 bits.
+pub(crate) fn fits_one_kernel(x: &Array) -> bool {
+    let shape = x.shape();
+    shape.rank() > 0 && (1..1 << 31).contains(&shape.size())
+}
+
 impl Mlx {
     /// Along the last axis; narrow floats are summed as f32.
     pub(crate) fn softmax(self, x: &Array) -> Result<Array> {
@@ -66,7 +73,16 @@ impl Mlx {
         })
     }
 
-    /// The function of each element, times `factor` if there is one, on the host's processor alone.
+    /// `x * cosines + rotated * sines` in one kernel of a GPU; [`fits_one_kernel`] must hold of `x`.
+    pub(crate) fn gpu_rotary(self, x: &Array, cosines: &Array, sines: &Array) -> Result<Array> {
+        // SAFETY: the handles are live and the result's is writable.
+        Array::stored(|out| unsafe {
+            sys::emily_gpu_rotary(out, x.raw(), cosines.raw(), sines.raw(), self.0)
+        })
+    }
+
+    /// The function of each element, times `factor` if there is one. On a GPU [`fits_one_kernel`] must hold
+    /// of `x`.
     pub(crate) fn activation(
         self,
         function: ActivationFunction,
@@ -78,11 +94,13 @@ impl Mlx {
             ActivationFunction::Gelu => sys::emily_function__EMILY_GELU,
             ActivationFunction::GeluTanh => sys::emily_function__EMILY_GELU_TANH,
         };
+        let activation = match self.device() {
+            Device::Cpu => sys::emily_activation,
+            Device::Gpu => sys::emily_gpu_activation,
+        };
         let factor = factor.map_or(NONE, Array::raw);
         // SAFETY: the handles are live or null where that is allowed, and the result's is writable.
-        Array::stored(|out| unsafe {
-            sys::emily_activation(out, function, x.raw(), factor, self.0)
-        })
+        Array::stored(|out| unsafe { activation(out, function, x.raw(), factor, self.0) })
     }
 
     /// The last arguments are how many features to turn, whether pairs are neighbours, the base of the

@@ -20,9 +20,18 @@ pub fn tolerance(op: &Op, ty: Type, device: Device) -> Tolerance {
         // The unit of f8 has room for whatever a device does in f32.
         (Device::Cpu, ..) | (_, _, Type::F8E5M2 | Type::F8E4M3FN) => tolerance,
         // Products of matrices may take the first 11 bits of each number alone.
-        (Device::Gpu, Op::Dot { .. } | Op::Conv { .. }, Type::F32 | Type::C64) => Tolerance {
-            relative: 2_f64.powi(-8),
-            absolute: 2_f64.powi(-5),
+        (Device::Gpu, Op::Dot { .. } | Op::Conv { .. }, Type::F32 | Type::C64)
+        | (Device::Gpu, Op::DotAdd { .. } | Op::Attention { .. }, Type::F32 | Type::F16) => {
+            Tolerance {
+                relative: 2_f64.powi(-8),
+                absolute: 2_f64.powi(-5),
+                ..tolerance
+            }
+        }
+        // MLX's kernels round in between.
+        (Device::Gpu, op, ty) if fused(op) && ty != Type::F32 => Tolerance {
+            relative: 4.0 * tolerance.relative,
+            absolute: 4.0 * tolerance.relative,
             ..tolerance
         },
         // Inverse functions of complex numbers lose half a dozen bits, and a zero its sign.
