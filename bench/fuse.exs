@@ -1,8 +1,8 @@
 # What a compiled call costs beyond MLX's own work, plain and with `fuse: true`, beside the same in MLX's Python:
 #
-#     mix run bench/fuse.exs PYTHON
+#     mix run bench/fuse.exs PACKAGES
 #
-# PYTHON is a Python with the package mlx. Both take turns, and the least of many calls counts, which other work on the
+# PACKAGES is a folder with Python's package mlx. Both take turns, and the least of many calls counts, which other work on the
 # machine disturbs least.
 defmodule Bench.Fuse do
   import Nx.Defn
@@ -25,8 +25,8 @@ defmodule Bench.Fuse do
     root
   end
 
-  def run([python]) do
-    turns = for _ <- 1..@turns, do: {emily(), python(python)}
+  def run([packages]) do
+    turns = for _ <- 1..@turns, do: {emily(), python(packages)}
     {ours, theirs} = Enum.unzip(turns)
 
     rows =
@@ -63,9 +63,10 @@ defmodule Bench.Fuse do
     (System.monotonic_time(:nanosecond) - start) / 1000
   end
 
-  defp python(python) do
+  defp python(packages) do
     arguments = Enum.map([@operations, @size, @rounds, @samples], &Integer.to_string/1)
-    {output, 0} = System.cmd(python, [Path.join(__DIR__, "fuse.py") | arguments])
+    program = Path.join(__DIR__, "fuse.py")
+    {output, 0} = System.cmd("python3", [program | arguments], env: [{"PYTHONPATH", packages}])
     JSON.decode!(output)
   end
 end

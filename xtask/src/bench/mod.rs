@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: what Emily costs, as ratios to the same work done in the same run.
 
+mod fusion;
 mod installing;
 mod models;
 mod operations;
@@ -35,6 +36,9 @@ pub fn run(flags: &flags::Bench) -> Result<ExitCode> {
         "done"
     });
     rows.extend(of_nx);
+    let step = progress::step("measuring fused functions");
+    rows.extend(fusion::rows()?);
+    step.finish("done");
     let step = progress::step("measuring models");
     rows.extend(models::rows()?);
     step.finish("done");
