@@ -92,7 +92,8 @@ defmodule Emily.Compiler do
 
   Results may differ from unfused ones:
 
-    * on the CPU they have the same bits where MLX and the compiler have the same idea of C++, as on x86-64. A compiler for
+    * on the CPU they have the same bits, but for the sign of NaN, where MLX was compiled without contraction, as it is for
+      x86-64; tests hold random functions, all types and gradients to that. A compiler for
       other processors may have contracted MLX's own products and sums to one instruction, which rounds once; then they
       differ by a unit or two in the last place of each operation
     * sums over elements may be taken in another order, because a fused result may lie in memory in the order of its input
