@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import data
-from worker import serve
+from worker import BEGINNING, serve
 
 
 def dense(x, weights):
@@ -47,7 +47,7 @@ def load(model):
 
 
 def beginning(result):
-    return np.asarray(result).reshape(-1)[:8].tolist()
+    return np.asarray(result).reshape(-1)[:BEGINNING].tolist()
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import numpy as np
 from mlx.utils import tree_flatten
 
 import data
-from worker import serve
+from worker import BEGINNING, serve
 
 
 def tree(function, value):
@@ -23,7 +23,7 @@ def tree(function, value):
 
 def beginning(result):
     first = result[0] if isinstance(result, list) else result
-    return np.array(first.astype(mx.float32)).reshape(-1)[:8].tolist()
+    return np.array(first.astype(mx.float32)).reshape(-1)[:BEGINNING].tolist()
 
 
 # As the core has them.

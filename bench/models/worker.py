@@ -11,6 +11,10 @@ import sys
 import time
 
 
+# So many numbers of what they give are compared.
+BEGINNING = 64
+
+
 def serve(load, wait, beginning, count=None):
     """`load(model)` returns functions by name, which return what is to be computed, the output first."""
     models = {}

@@ -18,13 +18,13 @@ use crate::folder::{Folder, one, place, recorded};
 const TOLERANCE: f64 = 2e-5;
 
 #[derive(Deserialize)]
-struct Case {
+pub struct Case {
     arguments: Vec<Recorded>,
-    results: Vec<Recorded>,
+    pub results: Vec<Recorded>,
 }
 
 #[derive(Deserialize)]
-struct Recorded {
+pub struct Recorded {
     #[serde(flatten)]
     tensor: TensorType,
     data: String,
@@ -36,12 +36,12 @@ impl Recorded {
     }
 }
 
-fn case(name: &str) -> Case {
+pub fn case(name: &str) -> Case {
     let text = fs::read(place().join(name).join("case.json")).unwrap();
     serde_json::from_slice(&text).unwrap()
 }
 
-fn arguments(case: &Case, stream: &Stream) -> Vec<Arc<Tensor>> {
+pub fn arguments(case: &Case, stream: &Stream) -> Vec<Arc<Tensor>> {
     let tensors = case.arguments.iter().map(|argument| {
         Arc::new(Tensor::from_bytes(stream, &argument.tensor, &argument.bytes()).unwrap())
     });
@@ -65,7 +65,7 @@ fn replay(folder: &Folder) {
     }
 }
 
-fn assert_near(name: &str, result: &Tensor, expected: &Recorded) {
+pub fn assert_near(name: &str, result: &Tensor, expected: &Recorded) {
     assert_eq!(result.tensor_type(), expected.tensor, "{name}");
     let readable = result.readable().unwrap();
     let (got, expected) = (readable.bytes().unwrap(), expected.bytes());

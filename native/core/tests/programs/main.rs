@@ -7,5 +7,6 @@ mod folder;
 mod golden;
 mod hostile;
 mod mutation;
+mod optimized;
 mod refusals;
 mod running;
