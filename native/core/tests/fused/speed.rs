@@ -116,7 +116,7 @@ impl Bench<'_> {
         });
     }
 
-    /// Next to the same product of f32, which is MLX's own with BLAS.
+    /// Next to the same product of f32, which is MLX's own with BLAS where there are more than a few rows.
     fn product(&self, rows: usize, depth: usize, columns: usize, transposed: bool) {
         let dims = if transposed {
             [columns, depth]
