@@ -71,12 +71,13 @@ impl Measured {
         mlx.into_iter().chain(jax).chain(self.block()).collect()
     }
 
-    /// How many operations compute something for one block.
+    /// How many operations compute something for one block. What a step does once, such as its mask, is less than
+    /// one for each of its blocks.
     fn block(&self) -> Option<Row> {
         let fewest = |program: &str| {
             let ways = self.operations.iter();
             let own = ways.filter(|(way, _)| way.split(' ').next() == Some(program));
-            own.map(|(_, counts)| counts.compute / self.blocks)
+            own.map(|(_, counts)| (counts.compute / self.blocks).floor())
                 .min_by(f64::total_cmp)
         };
         self.model.starts_with("decoder").then_some(())?;
