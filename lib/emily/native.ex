@@ -125,6 +125,14 @@ defmodule Emily.Native do
   @spec program_passes() :: [atom()]
   def program_passes, do: not_loaded()
 
+  @doc "The passes that change no bit of any result."
+  @spec program_exact_passes() :: [atom()]
+  def program_exact_passes, do: not_loaded()
+
+  @doc "The passes that find patterns of operations that one gives at once."
+  @spec program_patterns() :: [atom()]
+  def program_patterns, do: not_loaded()
+
   @doc """
   An answer; or `:pending`, and `{reference, {:ok, answer} | {:error, exception}}` follows.
 

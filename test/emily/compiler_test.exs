@@ -25,7 +25,8 @@ if Code.ensure_loaded?(Nx) do
     end
 
     # Nothing may go to the evaluator unseen.
-    @native [compiler: Compiler, native_fallback: :raise]
+    # What is compared bit by bit is compiled with what changes none.
+    @native [compiler: Compiler, native_fallback: :raise, passes: :exact]
 
     defp compiled(fun, arguments, options \\ []),
       do: Nx.Defn.jit_apply(fun, arguments, @native ++ options)

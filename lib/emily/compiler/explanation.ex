@@ -35,12 +35,15 @@ defmodule Emily.Compiler.Explanation do
   def render(explanation, :mermaid), do: Flowchart.render(explanation)
 
   def render(explanation, :text) do
-    found = for {pass, count} when count > 0 <- explanation.found, do: "#{pass} #{count}"
+    {patterns, passes} =
+      for({pass, count} when count > 0 <- explanation.found, do: {pass, count})
+      |> Enum.split_with(fn {pass, _count} -> pass in Native.program_patterns() end)
 
     """
     before: #{counts(explanation.before)}
     after: #{counts(explanation.after)}
-    passes: #{if found == [], do: "nothing to do", else: Enum.join(found, ", ")}\
+    passes: #{found(passes, "nothing to do")}
+    patterns: #{found(patterns, "none")}\
     #{fused(explanation.fused)}
 
     before
@@ -53,6 +56,12 @@ defmodule Emily.Compiler.Explanation do
 
   defp fused(nil), do: ""
   defp fused({one_by_one, left}), do: "\nfused: #{one_by_one} operations of MLX to #{left}"
+
+  # "constants 2, dead_code 1"
+  defp found([], otherwise), do: otherwise
+
+  defp found(counts, _otherwise),
+    do: Enum.map_join(counts, ", ", fn {pass, count} -> "#{pass} #{count}" end)
 
   # "3 operations (2 exp, 1 sum)", those of the programs in it among them.
   defp counts(program) do

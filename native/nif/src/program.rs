@@ -119,6 +119,18 @@ fn program_passes() -> Vec<Pass> {
     Pass::ALL.to_vec()
 }
 
+/// The passes that change no bit of any result.
+#[rustler::nif]
+fn program_exact_passes() -> Vec<Pass> {
+    Pass::EXACT.to_vec()
+}
+
+/// The passes that find patterns of operations that one gives at once.
+#[rustler::nif]
+fn program_patterns() -> Vec<Pass> {
+    Pass::PATTERNS.to_vec()
+}
+
 fn decode_passes(passes: Term<'_>) -> NifResult<SmallVec<[Pass; 8]>> {
     decode_list(passes, Term::decode).map_err(|_| {
         let given = inspect(passes);

@@ -33,7 +33,7 @@ defmodule Emily.Compiler.Agreement do
   end
 
   defp compiled(drawn, options) do
-    options = [compiler: Emily.Compiler, native_fallback: :raise] ++ options
+    options = [compiler: Emily.Compiler, native_fallback: :raise, passes: :exact] ++ options
 
     with {:error, error, stacktrace} = failure <- result(drawn, options) do
       if Exception.message(error) =~ ~r/deep in others|and not {:c, 128}/,

@@ -58,7 +58,7 @@ if Code.ensure_loaded?(Nx) do
             {[max_concurrency: 0], "expected :max_concurrency to be a positive integer, got: 0"},
             {[native_fallback: :no], "expected :native_fallback to be :eval or :raise, got: :no"},
             {[passes: [:dead_code, :fusion]],
-             "expected :passes to be :all, :none or a list of #{passes()}, got: [:dead_code, :fusion]"},
+             "expected :passes to be :all, :exact, :none or a list of #{passes()}, got: [:dead_code, :fusion]"},
             {[stream: :cpu], "expected :stream to be an Emily.Stream, got: :cpu"},
             {[hooks: %{a: &Nx.add/2}],
              "expected :hooks to be a map of names to functions of one argument, got: %{a: &Nx.add/2}"},

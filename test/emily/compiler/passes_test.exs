@@ -123,8 +123,12 @@ if Code.ensure_loaded?(Nx) do
     test "without passes both programs are the same" do
       text = Compiler.explain(&weighted/2, @arguments, passes: :none)
 
-      assert ["before: " <> count, "after: " <> count, "passes: nothing to do" | _] =
-               String.split(text, "\n")
+      assert [
+               "before: " <> count,
+               "after: " <> count,
+               "passes: nothing to do",
+               "patterns: none" | _
+             ] = String.split(text, "\n")
 
       assert [_, "before" <> program, "after" <> later] = String.split(text, "\n\n")
       assert program == later

@@ -11,6 +11,7 @@ mod dead_code;
 mod identities;
 mod invariance;
 mod loop_invariants;
+mod patterns;
 mod projections;
 mod split;
 mod writer;
@@ -23,6 +24,8 @@ pub(super) mod samples;
 pub(super) use closed::closed;
 pub(super) use projections::joined;
 pub(super) use split::Split;
+
+use patterns::Pattern;
 
 use super::{Clause, Instruction, Program, Step};
 use crate::Result;
@@ -40,6 +43,20 @@ pub enum Pass {
     LoopInvariants,
     /// What is computed twice is computed once.
     CommonSubexpressions,
+    /// Attention is one operation: queries by keys, softmax, and that by values.
+    Attention,
+    /// Layer normalization is one operation.
+    LayerNorm,
+    /// Normalization by the root of the mean square is one operation.
+    RmsNorm,
+    /// What tells positions by turning pairs of features is one operation, with a normalization of them.
+    RotaryEmbedding,
+    /// Softmax along the last axis is one operation.
+    Softmax,
+    /// SiLU and GELU, with what they are multiplied with in gated layers, are one operation.
+    Activation,
+    /// A product of matrices and what is added to it are one operation.
+    DotAdd,
     /// Products of one tensor with several matrices are one product with all of them, beside each other.
     /// An [`Executable`](super::Executable) joins those that its callers give, once.
     Projections,
@@ -53,13 +70,31 @@ const MOST_ROUNDS: usize = 3;
 
 impl Pass {
     /// Every pass, in the order in which they run.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 13] = [
         Self::Constants,
         Self::Identities,
         Self::LoopInvariants,
         Self::CommonSubexpressions,
+        Self::Attention,
+        Self::LayerNorm,
+        Self::RmsNorm,
+        Self::RotaryEmbedding,
+        Self::Softmax,
+        Self::Activation,
+        Self::DotAdd,
         Self::Projections,
         Self::DeadCode,
+    ];
+
+    /// Those that find patterns of operations that one gives at once.
+    pub const PATTERNS: [Self; 7] = [
+        Self::Attention,
+        Self::LayerNorm,
+        Self::RmsNorm,
+        Self::RotaryEmbedding,
+        Self::Softmax,
+        Self::Activation,
+        Self::DotAdd,
     ];
 
     /// Those that change no bit of any result.
@@ -74,15 +109,36 @@ impl Pass {
     /// The program after this pass, and how often it found something.
     fn run(self, program: Program) -> Result<(Program, usize)> {
         let mut found = 0;
+        if let Some(pattern) = self.pattern() {
+            let program = pattern.run(program, &mut found)?;
+            let program = match self {
+                Self::RotaryEmbedding => patterns::NORMALIZED_ROTARY.run(program, &mut 0)?,
+                _ => program,
+            };
+            return Ok((program, found));
+        }
         let run = match self {
             Self::Constants => constants::run,
             Self::Identities => identities::run,
             Self::LoopInvariants => loop_invariants::run,
             Self::CommonSubexpressions => common_subexpressions::run,
             Self::Projections => projections::run,
-            Self::DeadCode => dead_code::run,
+            _ => dead_code::run,
         };
         Ok((run(program, &mut found)?, found))
+    }
+
+    const fn pattern(self) -> Option<&'static Pattern> {
+        match self {
+            Self::Attention => Some(&patterns::ATTENTION),
+            Self::RotaryEmbedding => Some(&patterns::ROTARY_EMBEDDING),
+            Self::LayerNorm => Some(&patterns::LAYER_NORM),
+            Self::RmsNorm => Some(&patterns::RMS_NORM),
+            Self::Softmax => Some(&patterns::SOFTMAX),
+            Self::Activation => Some(&patterns::ACTIVATION),
+            Self::DotAdd => Some(&patterns::DOT_ADD),
+            _ => None,
+        }
     }
 }
 
