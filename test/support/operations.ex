@@ -4,6 +4,7 @@ defmodule Emily.Test.Operations do
   """
 
   @source Path.expand("../../native/core/src/op.rs", __DIR__)
+  @attributes Path.expand("../../native/core/src/op/attributes.rs", __DIR__)
 
   @doc """
   Each operation's name with its attributes: the name and Rust type of each.
@@ -24,7 +25,7 @@ defmodule Emily.Test.Operations do
   """
   @spec variants(String.t()) :: [atom()]
   def variants(type) do
-    case Regex.run(~r/pub enum #{type} \{\n(.*?)\n\}\n/s, File.read!(@source)) do
+    case Regex.run(~r/pub enum #{type} \{\n(.*?)\n\}\n/s, File.read!(@attributes)) do
       [_all, body] ->
         for [_all, name] <- Regex.scan(~r/^    (\w+),$/m, body),
             do: name |> Macro.underscore() |> String.to_atom()

@@ -25,6 +25,8 @@ defmodule Emily.Telemetry.Metrics do
      description: "Operations that left MLX and failed"},
     {:counter, "emily.compiler.fallback.count",
      tags: [:construct], description: "Functions that were not compiled"},
+    {:counter, "emily.compiler.unfused.count",
+     tags: [:device], description: "Functions that were to be fused and were not"},
     {:counter, "emily.block.fallback.count",
      tags: [:block],
      tag_values: &__MODULE__.block_name/1,

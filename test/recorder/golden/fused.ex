@@ -14,7 +14,7 @@ defmodule Emily.Golden.Fused do
         one <-
           softmax(type) ++
             norms(type) ++
-            activations(type) ++ rotary(type) ++ attention(type) ++ dot_add(type),
+            activations(type) ++ rotary(type) ++ rope(type) ++ attention(type) ++ dot_add(type),
         do: one
   end
 
@@ -113,6 +113,63 @@ defmodule Emily.Golden.Fused do
     second = Nx.slice_along_axis(x, half, half, axis: -1)
     rotated = Nx.concatenate([Nx.negate(second), first], axis: -1)
     Nx.add(Nx.multiply(x, cosines), Nx.multiply(rotated, sines))
+  end
+
+  # In narrow types MLX rounds the angles' cosines and sines.
+  defp rope({:f, 32} = type) do
+    frequencies = Nx.tensor([1.0, 2.5, 10.0], type: type)
+
+    for shape <- [{2, 3, 6}, {2, 3, 4, 10}],
+        x <- layouts(Values.random(type, shape)),
+        offset <- [Nx.tensor(0, type: :s32), Nx.tensor([5, 2], type: :s32)],
+        traditional <- [false, true],
+        {base, given} <- [{100.0, []}, {nil, [frequencies]}],
+        op = %{rope: %{dims: 6, traditional: traditional, base: base, scale: 0.5}},
+        one <- record(op, [x, offset | given], &rope_of(op.rope, &1), :list),
+        do: one
+  end
+
+  defp rope(_narrow), do: []
+
+  defp rope_of(%{traditional: traditional, base: base}, [x, offset | given]) do
+    {count, last} = {Nx.axis_size(x, -2), Nx.rank(x) - 1}
+    positions = Nx.add(Nx.iota({1, count}, type: :f64), Nx.reshape(offset, {:auto, 1}))
+    pairs = Nx.iota({3}, type: :f64)
+
+    speeds =
+      if base,
+        do: Nx.pow(Nx.tensor(base, type: :f64), Nx.divide(pairs, -3)),
+        else: Nx.divide(1, hd(given))
+
+    angles = Nx.multiply(Nx.new_axis(Nx.multiply(positions, 0.5), -1), speeds)
+    {rows, ^count, 3} = Nx.shape(angles)
+
+    angles =
+      Nx.reshape(angles, List.to_tuple([rows] ++ List.duplicate(1, last - 2) ++ [count, 3]))
+
+    {cosines, sines} = {Nx.cos(angles), Nx.sin(angles)}
+    turned = Nx.slice_along_axis(x, 0, 6, axis: last)
+    pairs = if traditional, do: neighbours(turned), else: halves(turned)
+    {first, second} = pairs
+    first_turned = Nx.subtract(Nx.multiply(first, cosines), Nx.multiply(second, sines))
+    second_turned = Nx.add(Nx.multiply(first, sines), Nx.multiply(second, cosines))
+    rest = Nx.axis_size(x, last) - 6
+    others = if rest > 0, do: [Nx.slice_along_axis(x, 6, rest, axis: last)], else: []
+
+    turned =
+      if traditional,
+        do: [first_turned, second_turned] |> Nx.stack(axis: -1) |> Nx.reshape(turned.shape),
+        else: Nx.concatenate([first_turned, second_turned], axis: last)
+
+    Nx.concatenate([turned | others], axis: last)
+  end
+
+  defp halves(x),
+    do: {Nx.slice_along_axis(x, 0, 3, axis: -1), Nx.slice_along_axis(x, 3, 3, axis: -1)}
+
+  defp neighbours(x) do
+    {Nx.slice_along_axis(x, 0, 5, axis: -1, strides: 2),
+     Nx.slice_along_axis(x, 1, 5, axis: -1, strides: 2)}
   end
 
   # Batch, heads, heads of the key, positions, positions of the key, features.

@@ -150,6 +150,7 @@ const fn fused(op: &Op) -> bool {
         Op::LayerNorm { .. }
             | Op::RmsNorm { .. }
             | Op::RotaryEmbedding
+            | Op::Rope { .. }
             | Op::RmsNormRotaryEmbedding { .. }
             | Op::Attention { .. }
             | Op::DotAdd { .. }

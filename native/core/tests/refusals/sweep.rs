@@ -73,6 +73,11 @@ fn with_attributes(name: &str) -> Vec<Op> {
         json!({"axis": 0, "length": 4, "eps": 1e-10}),
         json!({"axis": 1, "length": 2, "eps": 0.0}),
         json!({"axes": [0, 1], "lengths": [3, 2], "eps": 1e-10}),
+        json!({"epsilon": 1e-5}),
+        json!({"scale": 0.5}),
+        json!({"function": "gelu"}),
+        json!({"dims": 2, "traditional": true, "base": 1e4, "scale": 1.0}),
+        json!({"dims": 2, "traditional": false, "base": null, "scale": 1.0}),
     ];
     let ops = attributes
         .into_iter()
@@ -107,7 +112,7 @@ fn try_all(op: &Op, stream: &Stream) {
                 let z = zeros(stream, &ty(second, shape));
                 try_with(
                     op,
-                    &[&x, &y, &z][..op.arity().unwrap_or(2)],
+                    &[&x, &y, &z, &z][..op.arity().unwrap_or(2)],
                     &ty(second, shape),
                     stream,
                 );
