@@ -19,7 +19,7 @@ use std::{
 use mlx_sys as sys;
 
 use crate::{
-    Array, Result, Stream, Type, error::take_message, eval::LOCK, mlx::ArrayList,
+    Array, Device, Result, Stream, Type, error::take_message, eval::LOCK, mlx::ArrayList,
     stream::check_wanted,
 };
 
@@ -45,9 +45,13 @@ impl Pace {
         f64::from_bits(self.0.load(Ordering::Relaxed))
     }
 
-    /// The work of one turn.
-    fn budget(&self) -> usize {
-        (TURN.as_secs_f64() / self.get()) as usize
+    /// The work of one turn. A GPU is kept busy by what is given to it ahead, and so by long turns.
+    fn budget(&self, device: Device) -> usize {
+        let turns = match device {
+            Device::Cpu => 1.0,
+            Device::Gpu => 10.0,
+        };
+        (turns * TURN.as_secs_f64() / self.get()) as usize
     }
 
     /// Notes that `work` took `time`. Of what is short either way, most was waiting for threads.
@@ -69,7 +73,7 @@ pub(crate) fn evaluate<'a>(
 ) -> Result<()> {
     let roots = ArrayList::new(roots)?;
     loop {
-        let begun = begin(&roots, stream.pace().budget(), None)?;
+        let begun = begin(&roots, stream.pace().budget(stream.device()), None)?;
         stream.synchronize()?;
         stream.pace().learn(begun.work, begun.at.elapsed());
         if begun.whole {
@@ -101,7 +105,7 @@ impl Flight {
             let mlx = stream.mlx();
             let zero = mlx.scalar(0, Type::U8)?;
             let mark = mlx.add(&zero, &zero)?;
-            let begun = begin(&roots, stream.pace().budget(), Some(&mark))?;
+            let begun = begin(&roots, stream.pace().budget(stream.device()), Some(&mark))?;
             let whole = begun.whole;
             if let Some(before) = self.0.replace(Airborne { mark, begun }) {
                 // What comes next was waiting for this to end.
@@ -170,7 +174,7 @@ fn begin(roots: &ArrayList, budget: usize, mark: Option<&Array>) -> Result<Begun
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Device, Number, Op, Shape, Tensor, TensorType, install_error_handler};
+    use crate::{Number, Op, Shape, Tensor, TensorType, install_error_handler};
 
     fn vector(ty: Type) -> TensorType {
         TensorType {
@@ -222,21 +226,21 @@ mod tests {
     #[test]
     fn a_pace_is_learned_from_what_took_long_or_should_have() {
         let pace = Pace::new();
-        let guessed = pace.budget();
+        let guessed = pace.budget(Device::Cpu);
         pace.learn(10, TURN / 100);
-        assert_eq!(pace.budget(), guessed);
+        assert_eq!(pace.budget(Device::Cpu), guessed);
 
         // A hundred times as slow as guessed, time and again.
         for _ in 0..20 {
             pace.learn(guessed, TURN * 100);
         }
-        assert!(pace.budget().abs_diff(guessed / 100) <= guessed / 1000);
+        assert!(pace.budget(Device::Cpu).abs_diff(guessed / 100) <= guessed / 1000);
 
         // And back.
         for _ in 0..20 {
             pace.learn(guessed, TURN);
         }
-        assert!(pace.budget().abs_diff(guessed) <= guessed / 10);
+        assert!(pace.budget(Device::Cpu).abs_diff(guessed) <= guessed / 10);
     }
 
     #[test]
@@ -245,10 +249,10 @@ mod tests {
         for _ in 0..100 {
             pace.learn(0, TURN * 1000);
         }
-        assert!(pace.budget() > 0);
+        assert!(pace.budget(Device::Cpu) > 0);
         for _ in 0..100 {
             pace.learn(usize::MAX, Duration::ZERO);
         }
-        assert!(pace.budget() < usize::MAX);
+        assert!(pace.budget(Device::Cpu) < usize::MAX);
     }
 }

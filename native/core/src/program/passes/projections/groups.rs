@@ -80,23 +80,33 @@ fn group(program: &Program, values: &[&TensorType], members: Vec<usize>) -> Opti
     let total = steps
         .iter()
         .try_fold(0_i32, |sum, step| sum.checked_add(size(step)))?;
-    let resized = |of: &TensorType, axis: usize| {
+    let resized = |of: &TensorType, axis: usize, turned: bool| {
         let mut dims: Vec<i64> = of.shape.dims().iter().map(|&dim| dim.into()).collect();
         *dims.get_mut(axis)? = total.into();
+        if turned {
+            dims.reverse();
+        }
         let shape = Shape::new(&dims).ok()?;
         Some(TensorType { ty: of.ty, shape })
     };
-    let joint = |place: usize, axis: usize| {
+    let joint = |place: usize, axis: usize, turned: bool| {
         let parts: Vec<_> = steps.iter().map(|step| step.inputs[place]).collect();
-        let out = resized(values[parts[0]], axis)?;
-        Some(Joint { parts, axis, out })
+        let out = resized(values[parts[0]], axis, turned)?;
+        Some(Joint {
+            parts,
+            axis: if turned { 1 - axis } else { axis },
+            turned,
+            out,
+        })
     };
-    let mut joints = vec![joint(1, 1 - contracted)?];
+    // A GPU is quicker with one row if each column of the matrix is in one piece.
+    let row = steps[0].outs[0].shape.size() == size(steps[0]) as usize;
+    let mut joints = vec![joint(1, 1 - contracted, row && contracted == 0)?];
     if steps[0].inputs.len() > 2 {
-        joints.push(joint(2, 0)?);
+        joints.push(joint(2, 0, false)?);
     }
     let out = &steps[0].outs[0];
-    let out = resized(out, out.shape.rank().checked_sub(1)?)?;
+    let out = resized(out, out.shape.rank().checked_sub(1)?, false)?;
     Some(Group {
         members,
         joints,

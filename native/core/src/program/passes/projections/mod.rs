@@ -36,6 +36,8 @@ struct Joint {
     /// The numbers of the parts: in a loop those of inputs, in the whole program those of any values.
     parts: Vec<usize>,
     axis: usize,
+    /// Whether the parts are matrices that are transposed first.
+    turned: bool,
     out: TensorType,
 }
 
@@ -144,6 +146,7 @@ impl Joint {
         Self {
             parts: self.parts.iter().map(|&part| number(part)).collect(),
             axis: self.axis,
+            turned: self.turned,
             out: self.out.clone(),
         }
     }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::{Group, Joint, Plan, groups::size};
 use crate::{
-    Op, Result, TensorType,
+    Op, Result, Shape, TensorType,
     program::{
         Instruction, Program, Step,
         passes::writer::{Numbers, Writer},
@@ -95,11 +95,30 @@ impl<J: Iterator<Item = usize>> Rewriting<'_, J> {
         if let Some(number) = self.joined.next() {
             return number;
         }
-        let parts = joint.parts.iter().map(|&part| self.ensure(program, part));
+        let parts = joint.parts.iter().map(|&part| {
+            let part = self.ensure(program, part);
+            if joint.turned {
+                self.transposed(part)
+            } else {
+                part
+            }
+        });
         let inputs = parts.collect();
         let out = joint.out.clone();
         let op = Op::Concatenate { axis: joint.axis }.into();
         self.add(op, out, inputs)
+    }
+
+    fn transposed(&mut self, matrix: usize) -> usize {
+        let TensorType { ty, shape } = self.writer.value(matrix).clone();
+        let dims: Vec<i32> = shape.dims().iter().rev().copied().collect();
+        let shape = Shape::trusted(&dims);
+        let axes = vec![1, 0];
+        self.add(
+            Op::Transpose { axes }.into(),
+            TensorType { ty, shape },
+            vec![matrix],
+        )
     }
 
     /// The new number of a value, which may come later in the program.
@@ -131,7 +150,13 @@ impl<J: Iterator<Item = usize>> Rewriting<'_, J> {
         }
         let first = &program.instructions[group.members[0]];
         let inputs = [vec![self.numbers[first.inputs[0]]], joints].concat();
-        let product = self.add(first.op.clone(), group.out.clone(), inputs);
+        let turned = group.joints[0].turned;
+        let op = if turned {
+            of_columns(&first.op)
+        } else {
+            first.op.clone()
+        };
+        let product = self.add(op, group.out.clone(), inputs);
         let mut start = 0;
         for &member in &group.members {
             let step = &program.instructions[member];
@@ -154,6 +179,15 @@ impl<J: Iterator<Item = usize>> Rewriting<'_, J> {
         let outs = vec![out];
         self.writer.add(Instruction { op, outs, inputs })[0]
     }
+}
+
+/// The product with a matrix that is transposed.
+fn of_columns(product: &Step) -> Step {
+    let mut product = product.clone();
+    if let Step::Op(Op::Dot { contract_b, .. } | Op::DotAdd { contract_b, .. }) = &mut product {
+        *contract_b = vec![1];
+    }
+    product
 }
 
 /// The program with further inputs, which it does not use.

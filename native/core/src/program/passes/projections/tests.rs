@@ -117,6 +117,28 @@ fn what_is_added_is_joined_too_and_weights_may_be_cast() {
 }
 
 #[test]
+fn one_row_is_multiplied_with_columns() {
+    let program = program(
+        &["f32[1][4]", "f32[4][4]", "f32[4][2]"],
+        vec![dot("f32[1][4]", &[0, 1]), dot("f32[1][2]", &[0, 2])],
+        &[3, 4],
+    );
+    let after = joined(&program);
+    let joint = after
+        .instructions()
+        .iter()
+        .find(|step| step.op.name() == "concatenate");
+    assert_eq!(joint.unwrap().outs, [ty("f32[6][4]")]);
+    agree(&program, &after);
+    let executable = Arc::new(Executable::optimized(program.clone(), &Pass::ALL).unwrap());
+    let given = inputs(&program);
+    let steps: Vec<_> = (0..2)
+        .map(|_| ran(&executable, &given, &stream()).1)
+        .collect();
+    assert_eq!(steps, [2, 3]);
+}
+
+#[test]
 fn matrices_that_are_computed_stay_apart() {
     let computed = program(
         &["f32[2][4]", "f32[4][4]"],
