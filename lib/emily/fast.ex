@@ -1,10 +1,11 @@
 defmodule Emily.Fast do
   @moduledoc """
-  The operations of language models that MLX has kernels for, to be called anywhere, inside `defn` as well.
+  Operations of language models, to be called anywhere, inside `defn` as well.
 
-  On Emily each is one operation of the native core, eager and compiled. On any other backend or compiler it is
-  what it stands for, made of Nx's own operations, and so is its gradient everywhere. The kernels take tensors of
-  `:f32`, `:f16` and `:bf16`; of another type, and of vectorized tensors, Nx's operations are used on Emily, too.
+  On Emily each is one operation of the native core, eager and compiled, but for `einsum/2` and attention with `:sinks`,
+  which are several. On any other backend or compiler it is what it stands for, made of Nx's own operations, and so is its
+  gradient everywhere. The single operations take tensors of `:f32`, `:f16` and `:bf16`; of another type, and of
+  vectorized tensors, Nx's operations are used on Emily, too.
 
   Results have the type of the first tensor, or the floating type that Nx gives an integer one. Sums and
   exponentials are computed in `:f32` at least.

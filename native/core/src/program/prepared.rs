@@ -40,12 +40,12 @@ impl Prepared {
 
     /// Matrices that [`Pass::Projections`] joins; none if these are none, or too large.
     pub(super) fn joined(program: &Program, most_steps: u64) -> Result<Option<Self>> {
-        let passes = [
-            Pass::Projections,
-            Pass::CommonSubexpressions,
-            Pass::DeadCode,
-        ];
-        let (program, _) = program.clone().optimized(&passes)?;
+        let (program, found) = program.clone().optimized(&[Pass::Projections])?;
+        if found.iter().all(|&(_, count)| count == 0) {
+            return Ok(None);
+        }
+        let passes = [Pass::CommonSubexpressions, Pass::DeadCode];
+        let (program, _) = program.optimized(&passes)?;
         let numbers = joined(&program);
         let Some(split) = Split::at(program, &numbers)? else {
             return Ok(None);
