@@ -287,16 +287,18 @@ defmodule Emily.Compiler do
   # at other options' names takes longer than a small function does, and so is not done for each call.
   defp kept(key, vars, {options, others}, make) do
     templates = Enum.map(vars, &Composite.traverse(&1, fn var -> Nx.to_template(var) end))
-    what = Map.take(options, [:hooks, :native, :native_fallback, :passes, :fuse])
+    what = Map.take(options, [:hooks, :native_fallback, :passes])
+    flags = {native?(options), fuse?(options)}
 
-    Cache.fetch({key, templates, device(options), native?(options), what, others}, fn ->
+    Cache.fetch({key, templates, device(options), flags, what, others}, fn ->
       Enum.each(others, &check_name!/1)
       make.()
     end)
   end
 
   # The configuration may change from one call to the next.
-  defp native?(options), do: Map.get_lazy(options, :native, &Settings.native/0)
+  defp native?(options), do: Map.get_lazy(options, :native, fn -> Settings.flag(:native) end)
+  defp fuse?(options), do: Map.get_lazy(options, :fuse, fn -> Settings.flag(:fuse) end)
 
   defp compile(vars, fun, options) do
     if native?(options), do: native(vars, fun, options), else: evaluated(vars, fun, options)
@@ -331,8 +333,10 @@ defmodule Emily.Compiler do
 
   # What makes kernels, and where they are kept.
   defp fusion(options) do
-    settings = Settings.load()
-    if Map.get(options, :fuse, settings.fuse), do: {settings.cxx, Kernels.folder(settings)}
+    if fuse?(options) do
+      settings = Settings.load()
+      {settings.cxx, Kernels.folder(settings)}
+    end
   end
 
   defp evaluated(vars, fun, options) do

@@ -85,12 +85,15 @@ defmodule Emily.Settings do
   end
 
   @doc """
-  Whether compiled functions are programs of the native core.
+  Whether compiled functions are programs of the native core (`:native`), or fused (`:fuse`).
 
   It may change from one call to the next, and each asks: so this reads one setting and not all.
   """
-  @spec native() :: boolean()
-  def native, do: boolean([native: Application.get_env(:emily, :native, true)], :native, true)
+  @spec flag(:native | :fuse) :: boolean()
+  def flag(key) do
+    default = Map.fetch!(__struct__(), key)
+    boolean([{key, Application.get_env(:emily, key, default)}], key, default)
+  end
 
   @doc """
   One variable of the settings' environment; an empty one counts as absent.

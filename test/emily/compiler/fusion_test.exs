@@ -157,6 +157,16 @@ if Code.ensure_loaded?(Nx) do
       refute_received {:unfused, _}
     end
 
+    test "functions that are kept see that the configuration changes" do
+      Application.put_env(:emily, :cxx, "no-such-compiler")
+      run = fn -> Nx.Defn.jit_apply(&gelu/1, [Nx.tensor([1.0, 2.0])], @exact) end
+      run.()
+      refute_received {:unfused, _}
+      Application.put_env(:emily, :fuse, true)
+      run.()
+      assert_received {:unfused, _}
+    end
+
     test "a compiler that is at work holds nobody else up", %{tmp_dir: tmp} do
       # It waits for what only those who are not held up can write.
       [compiler, go] = for name <- ["slow", "go"], do: Path.join(tmp, name)
