@@ -58,7 +58,7 @@ defmodule Emily.MixProject do
     [
       licenses: ["MIT"],
       links: %{"GitHub" => @home},
-      files: ~w(lib priv/.gitkeep release/targets.json release/emily.pub mix.exs .formatter.exs
+      files: ~w(lib priv/.gitkeep release/targets.json release/keys.json mix.exs .formatter.exs
                 README.md ARCHITECTURE.md CHANGELOG.md LICENSE)
     ]
   end

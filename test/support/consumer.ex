@@ -9,8 +9,8 @@ defmodule Emily.Test.Consumer do
   def make(dir, key_text \\ nil) do
     package = Path.join(dir, "package")
 
-    # A checkout has no release key, and the one of a release is not the tests'.
-    for name <- Mix.Project.config()[:package][:files], name != "release/emily.pub" do
+    # The keys of releases are not the tests'.
+    for name <- Mix.Project.config()[:package][:files], name != "release/keys.json" do
       target = Path.join(package, name)
       File.mkdir_p!(Path.dirname(target))
       File.cp_r!(name, target)
@@ -30,9 +30,9 @@ defmodule Emily.Test.Consumer do
     dir
   end
 
-  @doc "Puts a release key into the copy of the package."
+  @doc "Gives release keys to the copy of the package."
   def give_key(dir, key_text),
-    do: File.write!(Path.join(dir, "package/release/emily.pub"), key_text)
+    do: File.write!(Path.join(dir, "package/release/keys.json"), key_text)
 
   @doc "Runs Mix in the consumer; returns what it printed and its exit status."
   def mix(dir, arguments, environment) do

@@ -8,7 +8,7 @@ defmodule Emily.Test.InstallCase do
 
   use ExUnit.CaseTemplate
 
-  alias Emily.Artifact.{Install, Manifest, Retry}
+  alias Emily.Artifact.{Install, Keyring, Manifest, Retry}
   alias Emily.Settings
   alias Emily.Test.{HttpServer, ReleaseFactory}
 
@@ -61,7 +61,7 @@ defmodule Emily.Test.InstallCase do
       artifact: context.artifact,
       settings: Settings.load(environment, release_url: options[:url] || context.server.url),
       priv: context.priv,
-      key: Keyword.get(options, :key, context.key.public),
+      keyring: Keyword.get(options, :keyring, Keyring.of(context.key.public)),
       notify: Keyword.get(options, :notify, &send(test, &1)),
       host: fn -> options[:host] || ReleaseFactory.host() end,
       retry: %Retry{sleep: &send(test, {:slept, &1})},

@@ -6,7 +6,7 @@ defmodule Emily.Test.InstallProcess do
   clean up, at the event that is printed so, or, for a number, once that many bytes have arrived.
   """
 
-  alias Emily.Artifact.{Install, Signature}
+  alias Emily.Artifact.{Install, Keyring}
   alias Emily.Settings
   alias Emily.Test.ReleaseFactory
 
@@ -28,25 +28,25 @@ defmodule Emily.Test.InstallProcess do
   end
 
   defp arguments(context, options) do
-    key = Path.join(context.dir, "key.pub")
-    File.write!(key, context.key.text)
+    keys = Path.join(context.dir, "keys.json")
+    File.write!(keys, context.key.text)
     ebin = Path.join(Mix.Project.app_path(), "ebin")
     kill_at = to_string(options[:kill_at])
     priv = options[:priv] || context.priv
     code = "#{inspect(__MODULE__)}.main(System.argv())"
-    ["-pa", ebin, "-e", code, key, context.server.url, context.cache, priv, kill_at]
+    ["-pa", ebin, "-e", code, keys, context.server.url, context.cache, priv, kill_at]
   end
 
   @doc false
-  def main([key, url, cache, priv, kill_at]) do
-    {:ok, key} = Signature.decode_key(File.read!(key))
+  def main([keys, url, cache, priv, kill_at]) do
+    {:ok, keyring} = Keyring.decode(File.read!(keys))
 
     result =
       Install.run(%Install{
         artifact: ReleaseFactory.artifact(),
         settings: Settings.load(%{"EMILY_CACHE" => cache}, release_url: url),
         priv: priv,
-        key: key,
+        keyring: keyring,
         host: fn -> ReleaseFactory.host() end,
         notify: fn event ->
           IO.puts(inspect(event))

@@ -10,7 +10,7 @@ defmodule Emily.Test.ReleaseFactory do
 
   @zeros :binary.copy(<<0>>, 512)
 
-  @doc "A minisign key pair."
+  @doc "A minisign key pair, and a package's list of that key alone."
   def key do
     {public, secret} = :crypto.generate_key(:eddsa, :ed25519)
     id = :crypto.strong_rand_bytes(8)
@@ -18,8 +18,19 @@ defmodule Emily.Test.ReleaseFactory do
     %{
       public: %Signature.PublicKey{id: id, bytes: public},
       secret: secret,
-      text: "untrusted comment: minisign public key\n#{Base.encode64("Ed" <> id <> public)}\n"
+      text: keys([key_entry(%Signature.PublicKey{id: id, bytes: public})])
     }
+  end
+
+  @doc "The text of a list of keys."
+  def keys(entries), do: JSON.encode!(%{schema: 1, keys: entries})
+
+  @doc "A key's entry in the list; `changes` are put into it."
+  def key_entry(%Signature.PublicKey{id: id, bytes: bytes}, changes \\ []) do
+    Map.merge(
+      %{id: Signature.id(id), public: Base.encode64("Ed" <> id <> bytes), from: "0.0.0-0"},
+      Map.new(changes)
+    )
   end
 
   @doc """

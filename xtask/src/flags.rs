@@ -28,7 +28,7 @@ pub enum Command {
     Install(Install),
     /// Serve a release folder over HTTP on loopback
     Serve(Serve),
-    /// Make a key pair that signs releases
+    /// Make a key that signs releases, or replace or retire one
     Keygen(Keygen),
     /// Build, release, serve, install and compute, end to end, in a fresh consumer project
     Demo(Demo),
@@ -106,7 +106,7 @@ pub struct Release {
 pub struct Verify {
     /// A tarball, or a folder that holds a release
     pub path: PathBuf,
-    /// The public key's file
+    /// The one public key to trust, in minisign's form; the keys of release/keys.json when absent
     #[arg(long, value_name = "FILE")]
     pub public_key: Option<PathBuf>,
 }
@@ -121,7 +121,7 @@ pub struct Install {
     /// The folder that receives the files; priv/ when absent
     #[arg(long, value_name = "DIR")]
     pub into: Option<PathBuf>,
-    /// The public key's file
+    /// The one public key to trust, in minisign's form; the keys of release/keys.json when absent
     #[arg(long, value_name = "FILE")]
     pub public_key: Option<PathBuf>,
 }
@@ -138,11 +138,23 @@ pub struct Serve {
 #[derive(Debug, Args)]
 pub struct Keygen {
     /// The file that receives the secret key; it must not be inside the repository
+    #[arg(long, value_name = "FILE", required_unless_present = "retire")]
+    pub secret_key: Option<PathBuf>,
+    /// The list of public keys; release/keys.json when absent
     #[arg(long, value_name = "FILE")]
-    pub secret_key: PathBuf,
-    /// The file that receives the public key; release/emily.pub when absent
-    #[arg(long, value_name = "FILE")]
-    pub public_key: Option<PathBuf>,
+    pub keys: Option<PathBuf>,
+    /// The first version that the key signs; this one when absent
+    #[arg(long, value_name = "VERSION")]
+    pub from: Option<String>,
+    /// Let the keys that are there sign no version from that one on
+    #[arg(long)]
+    pub rotate: bool,
+    /// Instead, let a key sign nothing any more
+    #[arg(long, value_name = "ID", requires = "reason", conflicts_with_all = ["secret_key", "from", "rotate"])]
+    pub retire: Option<String>,
+    /// Why; consumers read it
+    #[arg(long, value_name = "TEXT", requires = "retire")]
+    pub reason: Option<String>,
 }
 
 #[derive(Debug, Args)]

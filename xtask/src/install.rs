@@ -19,9 +19,9 @@ use crate::{
     failure::Failure,
     flags,
     host::Host,
+    keyring::Keyring,
     manifest::{self, Manifest},
     settings, sidecar,
-    signing::PublicKey,
     targets::{Selection, Targets},
     workspace,
 };
@@ -39,7 +39,7 @@ pub fn run(flags: &flags::Install) -> Result<()> {
         .host()
         .is_ok_and(|host| host == selection.target_name);
     let installer = Installer {
-        key: PublicKey::load(flags.public_key.as_deref())?,
+        keyring: Keyring::load(flags.public_key.as_deref())?,
         base: parse_base(&base)?,
         cache: Cache::open(&settings::cache_dir()?)?,
         host: if for_this_host {
@@ -76,8 +76,8 @@ pub struct Installer {
     pub selection: Selection,
     /// Where it is published; ends in a slash.
     pub base: Url,
-    /// Who must have signed it.
-    pub key: PublicKey,
+    /// Who may have signed it.
+    pub keyring: Keyring,
     /// Where it is kept.
     pub cache: Cache,
     /// What it will run on.
@@ -141,7 +141,8 @@ impl Installer {
     }
 
     fn verified(&self, sidecar: Vec<u8>, signature: Vec<u8>, asset: &str) -> Result<Signed> {
-        self.key.verify(&sidecar, &signature, asset)?;
+        self.keyring
+            .verify(&sidecar, &signature, asset, workspace::VERSION)?;
         let sha256 = sidecar::parse(&sidecar, asset)?;
         Ok(Signed {
             sidecar,

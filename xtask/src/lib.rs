@@ -15,6 +15,7 @@ mod flags;
 pub mod host;
 pub mod install;
 pub mod keygen;
+pub mod keyring;
 pub mod lock;
 pub mod manifest;
 mod mlx;

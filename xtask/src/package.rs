@@ -4,32 +4,32 @@ use std::{fs, path::Path, process::Command};
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::{process, workspace};
+use crate::{
+    keyring::{self, Entries},
+    process, workspace,
+};
 
-/// Copies the files of mix.exs's package list into the empty folder `into`, with `public_key` in
-/// the place of the release key.
-pub fn copy(into: &Path, public_key: &str) -> Result<()> {
+/// Copies the files of mix.exs's package list into the empty folder `into`, with the key in
+/// `public`, minisign's two lines, in the place of the release keys.
+pub fn copy(into: &Path, public: &str) -> Result<()> {
     for name in files()? {
         let (from, to) = (workspace::root().join(&name), into.join(&name));
         if from.is_dir() {
             fs::create_dir_all(&to)?;
             workspace::copy_folder(&from, &to)?;
-        } else if from.is_file() {
-            workspace::folder_of(&to)?;
-            fs::copy(&from, &to).with_context(|| format!("copying {}", from.display()))?;
         } else {
-            // Only the key may be absent: a maintainer makes it, and this copy gets its own.
             ensure!(
-                name == KEY,
+                from.is_file(),
                 "mix.exs ships {name}, which is not in the repository"
             );
+            workspace::folder_of(&to)?;
+            fs::copy(&from, &to).with_context(|| format!("copying {}", from.display()))?;
         }
     }
-    fs::write(into.join(KEY), public_key).with_context(|| format!("writing {KEY}"))
+    let name = keyring::NAME;
+    let text = Entries::of(public)?.text()?;
+    fs::write(into.join(name), text).with_context(|| format!("writing {name}"))
 }
-
-/// The release key's place in the package.
-const KEY: &str = "release/emily.pub";
 
 /// The package's files and folders, by Mix's own account.
 fn files() -> Result<Vec<String>> {

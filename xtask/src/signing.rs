@@ -4,16 +4,21 @@ use std::{fs, io::Cursor, path::Path};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 
-use crate::{failure::Failure, settings, sidecar, workspace};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+
+use crate::{failure::Failure, settings, sidecar};
 
 /// The secret half, which signs releases.
 pub struct SecretKey(minisign::SecretKey);
 
 /// The public half, which ships in the package.
-pub struct PublicKey(minisign_verify::PublicKey);
+#[derive(Debug)]
+pub struct PublicKey {
+    /// As minisign prints it.
+    pub id: String,
+    key: minisign_verify::PublicKey,
+}
 
-/// The public key's file, within the repository.
-const PUBLIC_KEY: &str = "release/emily.pub";
 /// The comment that a signature vouches for. It names the file, so that the signature of one
 /// asset cannot stand in for another's.
 fn trusted_comment(asset: &str) -> String {
@@ -64,32 +69,30 @@ impl SecretKey {
 }
 
 impl PublicKey {
-    /// The key in `file`, else the repository's own.
-    pub fn load(file: Option<&Path>) -> Result<Self> {
-        let path = file.map_or_else(Self::default_path, Path::to_owned);
-        if !path.exists() {
-            return Err(Failure::new(
-                "there is no public key to verify with",
-                "cargo xtask keygen --secret-key FILE",
-            )
-            .fact("path", path.display())
-            .into());
-        }
-        let text =
-            fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
-        Self::from_text(&text).with_context(|| format!("reading {}", path.display()))
-    }
-
-    /// Where the repository keeps the public key.
-    pub fn default_path() -> std::path::PathBuf {
-        workspace::root().join(PUBLIC_KEY)
+    /// The key in `file`, minisign's two lines.
+    pub fn load(file: &Path) -> Result<Self> {
+        let context = || format!("reading {}", file.display());
+        let text = fs::read_to_string(file).with_context(context)?;
+        Self::from_text(&text).with_context(context)
     }
 
     /// Reads minisign's two-line form.
     pub fn from_text(text: &str) -> Result<Self> {
-        minisign_verify::PublicKey::decode(text)
-            .map(Self)
-            .map_err(|error| anyhow!("expected a minisign public key: {error}"))
+        let lines: Vec<_> = text.trim_end().lines().collect();
+        match lines.as_slice() {
+            [comment, encoded] if comment.starts_with("untrusted comment:") => {
+                Self::from_encoded(encoded)
+            }
+            _ => bail!("expected a minisign public key of two lines"),
+        }
+    }
+
+    /// Reads the second line of that form.
+    pub fn from_encoded(encoded: &str) -> Result<Self> {
+        let key = minisign_verify::PublicKey::from_base64(encoded)
+            .map_err(|error| anyhow!("expected a minisign public key: {error}"))?;
+        let id = key_id(encoded).context("expected a minisign public key")?;
+        Ok(Self { id, key })
     }
 
     /// Fails unless `signature` is this key's, over `sidecar`, made for `asset`.
@@ -97,7 +100,7 @@ impl PublicKey {
         let text = std::str::from_utf8(signature).context("expected a minisign signature")?;
         let signature = minisign_verify::Signature::decode(text)
             .map_err(|error| anyhow!("expected a minisign signature: {error}"))?;
-        self.0
+        self.key
             .verify(sidecar, &signature, false)
             .map_err(|error| anyhow!("the signature does not hold: {error}"))?;
         let expected = trusted_comment(asset);
@@ -109,4 +112,11 @@ impl PublicKey {
         }
         Ok(())
     }
+}
+
+/// The identifier in an encoded key or signature, as minisign prints it.
+pub fn key_id(encoded: &str) -> Option<String> {
+    let bytes = STANDARD.decode(encoded).ok()?;
+    let id = bytes.get(2..10)?.try_into().ok()?;
+    Some(format!("{:016X}", u64::from_le_bytes(id)))
 }

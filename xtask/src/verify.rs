@@ -13,9 +13,9 @@ use crate::{
     audit,
     failure::Failure,
     flags,
+    keyring::Keyring,
     manifest::Manifest,
     progress, sidecar,
-    signing::PublicKey,
     targets::{Selection, Targets},
 };
 
@@ -42,12 +42,12 @@ const NAME: &str = "the name says variant and target";
 /// Runs the command.
 pub fn run(flags: &flags::Verify) -> Result<()> {
     let targets = Targets::load()?;
-    let key = PublicKey::load(flags.public_key.as_deref())?;
+    let keyring = Keyring::load(flags.public_key.as_deref())?;
     let tarballs = tarballs(&flags.path)?;
     let mut broken = Vec::new();
     for tarball in &tarballs {
         let step = progress::step(format!("verifying {}", tarball.display()));
-        let verdicts = tarball_verdicts(tarball, &targets, &key)?;
+        let verdicts = tarball_verdicts(tarball, &targets, &keyring)?;
         let count = verdicts
             .iter()
             .map(|verdict| verdict.violations.len())
@@ -112,7 +112,7 @@ pub fn tarballs(path: &Path) -> Result<Vec<PathBuf>> {
 pub fn tarball_verdicts(
     tarball: &Path,
     targets: &Targets,
-    key: &PublicKey,
+    keyring: &Keyring,
 ) -> Result<Vec<Verdict>> {
     let name = tarball
         .file_name()
@@ -129,7 +129,7 @@ pub fn tarball_verdicts(
         return Ok(vec![Verdict::new("the tarball is there", violations)]);
     }
     let mut verdicts = vec![Verdict::new(NAME, [])];
-    verdicts.extend(published(tarball, &name, key));
+    verdicts.extend(published(tarball, &name, &version, keyring));
 
     let unpacked = tempfile::tempdir().context("making a temporary folder")?;
     let rules = Rules {
@@ -165,7 +165,7 @@ pub fn tarball_verdicts(
 }
 
 /// The sidecar and the signature.
-fn published(tarball: &Path, name: &str, key: &PublicKey) -> Vec<Verdict> {
+fn published(tarball: &Path, name: &str, version: &str, keyring: &Keyring) -> Vec<Verdict> {
     let beside = |name: &str| {
         let path = tarball.with_file_name(name);
         fs::read(&path).with_context(|| format!("reading {}", path.display()))
@@ -187,14 +187,16 @@ fn published(tarball: &Path, name: &str, key: &PublicKey) -> Vec<Verdict> {
         .map_err(|_| "there is no sidecar to verify".to_owned())
         .and_then(|sidecar| {
             let signature = signature.map_err(|error| format!("{error:#}"))?;
-            key.verify(sidecar, &signature, name)
+            keyring
+                .verify(sidecar, &signature, name, version)
+                .map(|_| ())
                 .map_err(|error| format!("{error:#}"))
         });
     vec![
         Verdict::new("the sidecar has sha256sum's form and this name", form.err()),
         Verdict::new("the sidecar's checksum is the tarball's", checksum),
         Verdict::new(
-            "the signature is the release key's, for this file",
+            "the signature is a release key's, for this file and version",
             signed.err(),
         ),
     ]

@@ -30,16 +30,16 @@ defmodule Emily.Artifact.Install do
     Host,
     Http,
     HttpError,
+    Keyring,
     Lock,
     Manifest,
     Priv,
     Release,
     Retry,
-    Signature,
     Targets
   }
 
-  @enforce_keys [:artifact, :settings, :priv, :key, :notify]
+  @enforce_keys [:artifact, :settings, :priv, :keyring, :notify]
   defstruct @enforce_keys ++ [host: &Host.detect/0, retry: %Retry{}, client: []]
 
   @typedoc """
@@ -55,7 +55,7 @@ defmodule Emily.Artifact.Install do
           artifact: Artifact.t(),
           settings: Settings.t(),
           priv: Path.t(),
-          key: Signature.PublicKey.t(),
+          keyring: Keyring.t(),
           notify: (event() -> any()),
           host: (-> Host.t()),
           retry: Retry.t(),
@@ -101,7 +101,7 @@ defmodule Emily.Artifact.Install do
   ## The signed checksum
 
   defp release(install, cache, download) do
-    case Release.fetch(download, base_url(install), install.artifact, install.key) do
+    case Release.fetch(download, base_url(install), install.artifact, install.keyring) do
       {:ok, release} -> {:ok, release}
       {:error, %HttpError{} = error} -> offline(install, cache, error)
       {:error, error} -> {:error, error}
@@ -110,7 +110,7 @@ defmodule Emily.Artifact.Install do
 
   defp offline(install, cache, error) do
     with true <- HttpError.offline?(error),
-         {:ok, release} <- Release.cached(cache, install.artifact, install.key),
+         {:ok, release} <- Release.cached(cache, install.artifact, install.keyring),
          {:ok, digest} when digest == release.digest <-
            Checksum.file(Cache.archive(cache, install.artifact)) do
       install.notify.({:warning, offline_warning(install, error)})

@@ -6,29 +6,34 @@ defmodule Emily.Artifact.Release do
   """
 
   alias Emily.Artifact
-  alias Emily.Artifact.{Cache, CacheError, Checksum, Download, Http, HttpError, Signature}
+  alias Emily.Artifact.{Cache, CacheError, Checksum, Download, Http, HttpError, Keyring}
   alias Emily.Artifact.{SidecarError, SignatureError, UnavailableError}
   alias Emily.Artifact.Signature.PublicKey
 
   # Both files are a few hundred bytes.
   @max_bytes 16_384
 
-  @enforce_keys [:digest, :sidecar, :signature]
+  @enforce_keys [:digest, :sidecar, :signature, :key]
   defstruct @enforce_keys
 
-  @typedoc "The archive's digest, and the bytes of the two files that vouch for it."
-  @type t :: %__MODULE__{digest: String.t(), sidecar: binary(), signature: binary()}
+  @typedoc "The archive's digest, the bytes of the two files that vouch for it, and who signed them."
+  @type t :: %__MODULE__{
+          digest: String.t(),
+          sidecar: binary(),
+          signature: binary(),
+          key: PublicKey.t()
+        }
 
   @doc "What the folder at `base_url` publishes for an archive."
-  @spec fetch(Download.t(), String.t(), Artifact.t(), PublicKey.t()) ::
+  @spec fetch(Download.t(), String.t(), Artifact.t(), Keyring.t()) ::
           {:ok, t()} | {:error, Exception.t()}
-  def fetch(%Download{} = download, base_url, %Artifact{} = artifact, key) do
+  def fetch(%Download{} = download, base_url, %Artifact{} = artifact, keyring) do
     sidecar_url = base_url <> Artifact.sidecar(artifact)
     signature_url = base_url <> Artifact.signature(artifact)
 
     with {:ok, sidecar} <- get(download, sidecar_url, &unavailable(&1, artifact)),
          {:ok, signature} <- get(download, signature_url, &unsigned(&1, artifact)) do
-      case verify(sidecar, signature, artifact, key) do
+      case verify(sidecar, signature, artifact, keyring) do
         {:ok, release} -> {:ok, release}
         {:error, %SidecarError{} = error} -> {:error, %{error | url: Http.shown(sidecar_url)}}
         {:error, error} -> {:error, %{error | url: Http.shown(signature_url)}}
@@ -62,11 +67,11 @@ defmodule Emily.Artifact.Release do
   end
 
   @doc "What the cache kept of an archive's publication."
-  @spec cached(Cache.t(), Artifact.t(), PublicKey.t()) :: {:ok, t()} | {:error, Exception.t()}
-  def cached(%Cache{} = cache, %Artifact{} = artifact, key) do
+  @spec cached(Cache.t(), Artifact.t(), Keyring.t()) :: {:ok, t()} | {:error, Exception.t()}
+  def cached(%Cache{} = cache, %Artifact{} = artifact, keyring) do
     with {:ok, sidecar} <- read(Cache.sidecar(cache, artifact)),
          {:ok, signature} <- read(Cache.signature(cache, artifact)) do
-      verify(sidecar, signature, artifact, key)
+      verify(sidecar, signature, artifact, keyring)
     end
   end
 
@@ -77,10 +82,14 @@ defmodule Emily.Artifact.Release do
   end
 
   # The signature first: nothing of an unsigned file is looked at.
-  defp verify(sidecar, signature, artifact, key) do
-    with :ok <- Signature.verify(sidecar, signature, key, Artifact.sidecar(artifact)),
+  defp verify(sidecar, signature, artifact, keyring) do
+    with {:ok, key} <- signed(sidecar, signature, artifact, keyring),
          {:ok, digest} <- Checksum.decode_sidecar(sidecar, artifact.asset) do
-      {:ok, %__MODULE__{digest: digest, sidecar: sidecar, signature: signature}}
+      {:ok, %__MODULE__{digest: digest, sidecar: sidecar, signature: signature, key: key.public}}
     end
+  end
+
+  defp signed(sidecar, signature, artifact, keyring) do
+    Keyring.verify(keyring, sidecar, signature, Artifact.sidecar(artifact), artifact.version)
   end
 end

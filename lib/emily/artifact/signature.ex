@@ -5,10 +5,10 @@ defmodule Emily.Artifact.Signature do
   Only the prehashed form is accepted: Ed25519 over the BLAKE2b-512 digest of the bytes. The
   second, "global" signature covers the first one and the trusted comment, and is checked too.
 
-  The public key of the releases is embedded from `release/emily.pub` when this module is compiled.
+  `Emily.Artifact.Keyring` has the keys of the releases.
   """
 
-  alias Emily.Artifact.{NoReleaseKeyError, SignatureError}
+  alias Emily.Artifact.SignatureError
 
   defmodule PublicKey do
     @moduledoc "A minisign public key: its identifier and its 32 bytes."
@@ -29,33 +29,23 @@ defmodule Emily.Artifact.Signature do
           global_signature: <<_::512>>
         }
 
-  @key_path Path.expand("../../../release/emily.pub", __DIR__)
-  @external_resource @key_path
-  @key_text (case File.read(@key_path) do
-               {:ok, text} -> text
-               {:error, :enoent} -> nil
-             end)
-
-  @doc "The public key that signs Emily's releases."
-  @spec release_key() ::
-          {:ok, PublicKey.t()} | {:error, NoReleaseKeyError.t() | SignatureError.t()}
-  # The attribute is read through a function's argument: a literal nil would leave one clause dead.
-  def release_key, do: release_key(@key_text)
-
-  @doc false
-  @spec release_key(String.t() | nil) ::
-          {:ok, PublicKey.t()} | {:error, NoReleaseKeyError.t() | SignatureError.t()}
-  def release_key(nil), do: {:error, %NoReleaseKeyError{path: "release/emily.pub"}}
-  def release_key(text), do: decode_key(text)
-
   @doc "Reads minisign's two-line public key file."
   @spec decode_key(String.t()) :: {:ok, PublicKey.t()} | {:error, SignatureError.t()}
   def decode_key(text) do
     with ["untrusted comment:" <> _comment, encoded] <- lines(text),
-         {:ok, <<"Ed", id::binary-8, bytes::binary-32>>} <- Base.decode64(encoded) do
-      {:ok, %PublicKey{id: id, bytes: bytes}}
+         {:ok, key} <- decode_encoded_key(encoded) do
+      {:ok, key}
     else
       _other -> refuse("the public key", "minisign's two-line public key file", excerpt(text))
+    end
+  end
+
+  @doc "Reads the second line of minisign's public key file."
+  @spec decode_encoded_key(String.t()) :: {:ok, PublicKey.t()} | {:error, SignatureError.t()}
+  def decode_encoded_key(encoded) do
+    case Base.decode64(encoded) do
+      {:ok, <<"Ed", id::binary-8, bytes::binary-32>>} -> {:ok, %PublicKey{id: id, bytes: bytes}}
+      _other -> refuse("the public key", "minisign's public key, in Base64", excerpt(encoded))
     end
   end
 

@@ -9,9 +9,9 @@ defmodule Emily.Doctor.Environment do
   alias Emily.Artifact.{
     Cache,
     Host,
+    Keyring,
     Manifest,
     NoReleaseKeyError,
-    Signature,
     SignatureError,
     Targets
   }
@@ -31,7 +31,7 @@ defmodule Emily.Doctor.Environment do
     :cache,
     :user_id,
     :free_bytes,
-    :release_key,
+    :keyring,
     :load,
     :info,
     :smoke,
@@ -71,8 +71,8 @@ defmodule Emily.Doctor.Environment do
           cache: {:ok, Cache.t()} | {:error, Exception.t()},
           user_id: non_neg_integer(),
           free_bytes: (Cache.t() -> {:ok, non_neg_integer()} | :unknown),
-          release_key:
-            {:ok, Signature.PublicKey.t()}
+          keyring:
+            {:ok, Keyring.t()}
             | {:error, NoReleaseKeyError.t() | SignatureError.t()},
           load: (-> :ok | {:error, reason()}),
           info: (-> {:ok, map()} | {:error, reason()}),
@@ -104,7 +104,7 @@ defmodule Emily.Doctor.Environment do
       cache: Cache.locate(settings),
       user_id: Cache.user_id(),
       free_bytes: &Cache.free_bytes/1,
-      release_key: Signature.release_key(),
+      keyring: Keyring.release(),
       load: &Probe.load/0,
       info: &Probe.info/0,
       smoke: &Probe.smoke/1,

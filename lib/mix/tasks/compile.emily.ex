@@ -25,7 +25,7 @@ defmodule Mix.Tasks.Compile.Emily do
 
   use Mix.Task.Compiler
 
-  alias Emily.Artifact.{Checksum, Console, Host, Install, Manifest, Priv, Signature, Targets}
+  alias Emily.Artifact.{Checksum, Console, Host, Install, Keyring, Manifest, Priv, Targets}
   alias Emily.Settings
   alias Mix.Task.Compiler.Diagnostic
 
@@ -85,8 +85,8 @@ defmodule Mix.Tasks.Compile.Emily do
   defp install(settings, options) do
     with {:ok, artifact} <- Targets.select(settings.variant, Host.target()),
          :wanted <- wanted(artifact, Keyword.get(options, :force, false)),
-         {:ok, key} <- Signature.release_key(),
-         {:ok, warnings, manifest} <- run_install(artifact, settings, key) do
+         {:ok, keyring} <- Keyring.release(),
+         {:ok, warnings, manifest} <- run_install(artifact, settings, keyring) do
       stamp()
       bytes = manifest.files |> Enum.map(& &1.size) |> Enum.sum()
 
@@ -143,9 +143,9 @@ defmodule Mix.Tasks.Compile.Emily do
     end
   end
 
-  @spec run_install(Emily.Artifact.t(), Settings.t(), Signature.PublicKey.t()) ::
+  @spec run_install(Emily.Artifact.t(), Settings.t(), Keyring.t()) ::
           {:ok, [Diagnostic.t()], Manifest.t()} | {:error, Exception.t()}
-  defp run_install(artifact, settings, key) do
+  defp run_install(artifact, settings, keyring) do
     shell = Mix.shell()
     parent = self()
 
@@ -163,7 +163,7 @@ defmodule Mix.Tasks.Compile.Emily do
       artifact: artifact,
       settings: settings,
       priv: priv(),
-      key: key,
+      keyring: keyring,
       notify: &Console.show(console, &1)
     }
 

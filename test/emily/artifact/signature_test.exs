@@ -1,7 +1,7 @@
 defmodule Emily.Artifact.SignatureTest do
   use ExUnit.Case, async: true
 
-  alias Emily.Artifact.{NoReleaseKeyError, Signature, SignatureError}
+  alias Emily.Artifact.{Signature, SignatureError}
   alias Emily.Test.ReleaseFactory
 
   # Made by minisign itself; published with its Rust implementation's tests.
@@ -74,27 +74,6 @@ defmodule Emily.Artifact.SignatureTest do
 
              Do not go around it: run `mix compile` to try again, and report it if it repeats.\
              """
-    end
-  end
-
-  test "a package without a key says so" do
-    assert {:error, %NoReleaseKeyError{} = error} = Signature.release_key(nil)
-
-    assert Exception.message(error) == """
-           could not install Emily's native library: this copy of Emily carries no release key
-
-             path  release/emily.pub
-
-           Depend on a published version of Emily, or build it: `cargo xtask nif` in a checkout of https://github.com/ausimian/emily.\
-           """
-
-    assert {:ok, %Signature.PublicKey{}} = Signature.release_key(@key)
-  end
-
-  test "this package's own key is the one of its file" do
-    case File.read("release/emily.pub") do
-      {:ok, text} -> assert Signature.release_key() == Signature.decode_key(text)
-      {:error, :enoent} -> assert {:error, %NoReleaseKeyError{}} = Signature.release_key()
     end
   end
 end

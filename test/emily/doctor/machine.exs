@@ -5,7 +5,7 @@ defmodule Emily.Doctor.Machine do
   """
 
   alias Emily.Artifact
-  alias Emily.Artifact.{Cache, Checksum, Host, Manifest, Signature, Targets}
+  alias Emily.Artifact.{Cache, Checksum, Host, Keyring, Manifest, Signature, Targets}
   alias Emily.Doctor.Environment
 
   @files %{"libemily.so" => "the library", "libmlx.so" => "MLX itself"}
@@ -34,7 +34,7 @@ defmodule Emily.Doctor.Machine do
         cache: {:ok, cache},
         user_id: Cache.user_id(),
         free_bytes: fn _cache -> {:ok, 21 * 1024 ** 3} end,
-        release_key: {:ok, key},
+        keyring: {:ok, Keyring.of(key)},
         load: fn -> :ok end,
         info: fn -> {:ok, %{mlx: "0.32.2", devices: [:cpu]}} end,
         smoke: fn :cpu -> {:ok, {[54.0], [54.0]}} end,

@@ -92,7 +92,7 @@ defmodule Mix.Tasks.Compile.EmilyConsumerTest do
     assert output =~ """
            error: could not install Emily's native library: this copy of Emily carries no release key
 
-             path  release/emily.pub
+             path  release/keys.json
 
            Depend on a published version of Emily, or build it: `cargo xtask nif` in a checkout of https://github.com/ausimian/emily.
            """

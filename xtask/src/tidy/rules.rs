@@ -3,7 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Breaks, tree::Tree};
-use crate::{pin::Pin, targets::Targets, workspace};
+use crate::{
+    keyring::{self, Keyring},
+    pin::Pin,
+    targets::Targets,
+    workspace,
+};
 
 /// A file longer than this no longer fits in the head.
 const MAX_LINES: usize = 500;
@@ -11,7 +16,7 @@ const MAX_LINES: usize = 500;
 type Rule = fn(&Tree) -> Breaks;
 
 /// Every rule, named as one would say it.
-pub const ALL: [(&str, Rule); 10] = [
+pub const ALL: [(&str, Rule); 11] = [
     ("mix.exs and Cargo.toml say the same version", version),
     (
         "README's table has every EMILY_* variable",
@@ -33,6 +38,7 @@ pub const ALL: [(&str, Rule); 10] = [
         bare_folders,
     ),
     ("targets.json and pin.json are consistent", data_consistent),
+    ("a release key signs this version", release_keys),
     ("workflows hold no logic", workflows),
 ];
 
@@ -197,6 +203,19 @@ fn secret_keys(tree: &Tree) -> Breaks {
             format!("{path} holds a minisign secret key: remove it, and never use it again")
         })
         .collect()
+}
+
+fn release_keys(tree: &Tree) -> Breaks {
+    // Before the first release there is no key at all.
+    match Keyring::from_text(tree.text(keyring::NAME)) {
+        Ok(keys) if keys.is_empty() || keys.signs(workspace::VERSION) => vec![],
+        Ok(_) => vec![format!(
+            "no key of {} signs {}",
+            keyring::NAME,
+            workspace::VERSION
+        )],
+        Err(error) => vec![format!("{}: {error:#}", keyring::NAME)],
+    }
 }
 
 fn bare_folders(tree: &Tree) -> Breaks {

@@ -97,7 +97,7 @@ fn refusals_leave_nothing_and_heal() {
         ),
         (
             "foreign signature",
-            &["the signature does not hold"],
+            &["expected a signature by the key", "got: one by the key"],
             |world| {
                 let key = SecretKey::from_text(&keygen::generate().unwrap().secret).unwrap();
                 let sidecar =

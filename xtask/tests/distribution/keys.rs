@@ -1,11 +1,14 @@
 //! Keys, sidecars and signatures.
 
-use std::{fs, os::unix::fs::PermissionsExt as _};
+use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf};
 
 use xtask::{
-    keygen,
+    keygen::{self, KeyPair, Plan},
+    keyring::{Entries, Keyring},
     signing::{PublicKey, SecretKey},
 };
+
+use crate::world::names;
 
 const ASSET: &str = "a.tar.gz";
 const SIDECAR: &[u8] = b"text of a sidecar";
@@ -83,45 +86,166 @@ fn a_signature_without_the_hash_step_is_refused() {
     );
 }
 
+/// A repository with an empty list of keys, and a plan for a first one.
+struct Repository(tempfile::TempDir);
+
+impl Repository {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("repository")).unwrap();
+        fs::write(
+            folder.path().join("repository/keys.json"),
+            "{\"schema\": 1, \"keys\": []}",
+        )
+        .unwrap();
+        Self(folder)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn write(&self, secret: &str, from: &str, rotate: bool) -> anyhow::Result<KeyPair> {
+        keygen::write(&Plan {
+            secret: &self.path(secret),
+            keys: &self.path("repository/keys.json"),
+            repository: &self.path("repository"),
+            from,
+            rotate,
+        })
+    }
+
+    fn entries(&self) -> Entries {
+        Entries::load(&self.path("repository/keys.json")).unwrap()
+    }
+
+    /// What is said of a signature by the key in `secret` for `version`; nothing if it holds.
+    fn verdict(&self, secret: &str, version: &str) -> String {
+        let signature = SecretKey::load(Some(&self.path(secret)))
+            .unwrap()
+            .sign(SIDECAR, ASSET)
+            .unwrap();
+        Keyring::new(&self.entries())
+            .unwrap()
+            .verify(SIDECAR, signature.as_bytes(), ASSET, version)
+            .err()
+            .map_or_else(String::new, |error| error.to_string())
+    }
+}
+
 #[test]
-fn key_files_are_private_and_public() {
-    let folder = tempfile::tempdir().unwrap();
-    let repository = folder.path().join("repository");
-    fs::create_dir(&repository).unwrap();
-    let (secret, public) = (folder.path().join("new/key"), repository.join("key.pub"));
-    let pair = keygen::write(&secret, &public, &repository).unwrap();
+fn a_key_is_private_and_public() {
+    let repository = Repository::new();
+    let pair = repository.write("new/key", "0.8.0", false).unwrap();
+    let secret = repository.path("new/key");
     assert_eq!(fs::read_to_string(&secret).unwrap(), pair.secret);
-    assert_eq!(fs::read_to_string(&public).unwrap(), pair.public);
     assert_eq!(
         fs::metadata(&secret).unwrap().permissions().mode() & 0o777,
         0o600
     );
-    assert_eq!(pair.public.lines().count(), 2);
+    let [entry] = repository.entries().keys.try_into().unwrap();
+    assert_eq!(pair.public.lines().nth(1), Some(entry.public.as_str()));
+    assert!(pair.public.contains(&entry.id), "{}", pair.public);
+    assert_eq!(
+        (entry.from.as_str(), entry.before, entry.retired),
+        ("0.8.0", None, None)
+    );
+    assert_eq!(repository.verdict("new/key", "0.8.0"), "");
+}
 
-    let signature = SecretKey::load(Some(&secret))
-        .unwrap()
-        .sign(SIDECAR, ASSET)
-        .unwrap();
-    PublicKey::load(Some(&public))
-        .unwrap()
-        .verify(SIDECAR, signature.as_bytes(), ASSET)
-        .unwrap();
+#[test]
+fn keys_are_added_rotated_and_retired() {
+    let repository = Repository::new();
+    repository.write("old", "0.8.0-dev", false).unwrap();
+    // Both are good from the second one's first version on.
+    repository.write("spare", "0.9.0", false).unwrap();
+    assert_eq!(repository.verdict("old", "0.9.0"), "");
+    assert_eq!(repository.verdict("spare", "0.9.0+linux"), "");
+    let ids = |repository: &Repository| -> Vec<String> {
+        let keys = repository.entries().keys;
+        keys.into_iter().map(|key| key.id).collect()
+    };
+    let [old, spare] = ids(&repository).try_into().unwrap();
+    assert_eq!(
+        repository.verdict("spare", "0.9.0-rc.1"),
+        format!(
+            "expected a signature by a key for version 0.9.0-rc.1, got: one by the key {spare}, \
+             which is for versions from 0.9.0"
+        )
+    );
+
+    repository.write("new", "1.0.0", true).unwrap();
+    let said = |id: &str, range: &str| {
+        format!(
+            "expected a signature by a key for version 1.0.0, got: one by the key {id}, which is \
+             for versions {range}"
+        )
+    };
+    assert_eq!(
+        repository.verdict("old", "1.0.0"),
+        said(&old, "from 0.8.0-dev and before 1.0.0")
+    );
+    assert_eq!(
+        repository.verdict("spare", "1.0.0"),
+        said(&spare, "from 0.9.0 and before 1.0.0")
+    );
+    for (secret, version) in [("old", "0.8.3"), ("spare", "1.0.0-rc.1"), ("new", "1.0.0")] {
+        assert_eq!(repository.verdict(secret, version), "", "{secret}");
+    }
+
+    let keys = repository.path("repository/keys.json");
+    keygen::retire(&keys, &spare, "lost with a laptop").unwrap();
+    assert_eq!(
+        repository.verdict("spare", "0.9.0"),
+        format!(
+            "expected a signature by a key that is in use, got: one by the key {spare}, which is \
+             retired: lost with a laptop"
+        )
+    );
+    assert_eq!(repository.verdict("old", "0.9.0"), "");
+
+    let error = keygen::retire(&keys, "0123456789ABCDEF", "").unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "expected --retire to be one of {}, got: 0123456789ABCDEF",
+            ids(&repository).join(", ")
+        )
+    );
+}
+
+#[test]
+fn a_key_that_signed_nothing_is_retired_and_not_rotated() {
+    let repository = Repository::new();
+    repository.write("first", "0.9.0", false).unwrap();
+    let text = fs::read_to_string(repository.path("repository/keys.json")).unwrap();
+    let error = repository.write("second", "0.9.0", true).err().unwrap();
+    let id = &repository.entries().keys[0].id;
+    assert!(
+        error.to_string().ends_with(&format!(
+            "Run next: cargo xtask keygen --retire {id} --reason \"never used\""
+        )),
+        "{error}"
+    );
+    assert!(!repository.path("second").exists());
+    assert_eq!(
+        fs::read_to_string(repository.path("repository/keys.json")).unwrap(),
+        text
+    );
 }
 
 #[test]
 fn a_secret_key_never_lands_in_the_repository() {
-    let folder = tempfile::tempdir().unwrap();
-    let repository = folder.path().join("repository");
-    fs::create_dir(&repository).unwrap();
-    std::os::unix::fs::symlink(&repository, folder.path().join("link")).unwrap();
-    let public = folder.path().join("key.pub");
+    let repository = Repository::new();
+    std::os::unix::fs::symlink(repository.path("repository"), repository.path("link")).unwrap();
     for secret in [
         "repository/key",
         "repository/new/key",
         "link/key",
         "repository/../repository/key",
     ] {
-        let error = keygen::write(&folder.path().join(secret), &public, &repository)
+        let error = repository
+            .write(secret, "0.8.0", false)
             .err()
             .unwrap_or_else(|| panic!("{secret}"));
         let text = error.to_string();
@@ -131,29 +255,26 @@ fn a_secret_key_never_lands_in_the_repository() {
         );
         assert!(text.contains("Run next: cargo xtask keygen"), "{text}");
     }
-    assert!(fs::read_dir(&repository).unwrap().next().is_none());
-    assert!(!public.exists());
+    assert_eq!(names(&repository.path("repository")), ["keys.json"]);
+    assert!(repository.entries().keys.is_empty());
 }
 
 #[test]
 fn a_key_never_replaces_a_file() {
-    let folder = tempfile::tempdir().unwrap();
-    let repository = folder.path().join("repository");
-    fs::create_dir(&repository).unwrap();
-    let (there, new) = (folder.path().join("there"), folder.path().join("new"));
-    fs::write(&there, "precious").unwrap();
-    for (secret, public) in [(&there, &new), (&new, &there)] {
-        let error = keygen::write(secret, public, &repository)
-            .err()
-            .unwrap()
-            .to_string();
-        assert!(
-            error.starts_with("a key is never written over an existing file\n"),
-            "{error}"
-        );
-        assert_eq!(fs::read_to_string(&there).unwrap(), "precious");
-        assert!(!new.exists());
-    }
+    let repository = Repository::new();
+    fs::write(repository.path("there"), "precious").unwrap();
+    let error = repository.write("there", "0.8.0", false).err().unwrap();
+    assert!(
+        error
+            .to_string()
+            .starts_with("a key is never written over an existing file\n"),
+        "{error}"
+    );
+    assert_eq!(
+        fs::read_to_string(repository.path("there")).unwrap(),
+        "precious"
+    );
+    assert!(repository.entries().keys.is_empty());
 }
 
 #[test]
@@ -164,7 +285,7 @@ fn anything_but_a_key_is_refused() {
     }
     let folder = tempfile::tempdir().unwrap();
     let missing = folder.path().join("emily.pub");
-    let error = PublicKey::load(Some(&missing)).err().unwrap().to_string();
+    let error = Keyring::load(Some(&missing)).err().unwrap().to_string();
     assert!(
         error.starts_with("there is no public key to verify with\n"),
         "{error}"

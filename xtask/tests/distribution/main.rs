@@ -11,6 +11,7 @@ mod caches;
 mod downloads;
 mod images;
 mod installs;
+mod keyring;
 mod keys;
 mod releases;
 mod scripted;

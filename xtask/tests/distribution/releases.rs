@@ -14,7 +14,7 @@ use crate::{
 /// The violations that verifying the world's release finds, each after its rule.
 fn violations(world: &World) -> Vec<(&'static str, String)> {
     let tarball = world.release().join(world.asset());
-    let verdicts = tarball_verdicts(&tarball, &world.targets, &world.public_key()).unwrap();
+    let verdicts = tarball_verdicts(&tarball, &world.targets, &world.keyring()).unwrap();
     let each = |verdict: xtask::verify::Verdict| {
         verdict
             .violations
@@ -116,7 +116,7 @@ fn every_violation_is_listed() {
         [
             "the sidecar has sha256sum's form and this name",
             "the sidecar's checksum is the tarball's",
-            "the signature is the release key's, for this file",
+            "the signature is a release key's, for this file and version",
             "the archive may be installed",
             "the binaries may be loaded",
         ]
@@ -247,7 +247,7 @@ fn names_of_no_known_cell_are_refused() {
         "emily-nif--cpu-linux-x86_64.tar.gz",
     ] {
         let tarball = world.path(name);
-        let verdicts = tarball_verdicts(&tarball, &world.targets, &world.public_key()).unwrap();
+        let verdicts = tarball_verdicts(&tarball, &world.targets, &world.keyring()).unwrap();
         assert!(
             table(&verdicts).starts_with("  BROKEN  the name says"),
             "{name}"

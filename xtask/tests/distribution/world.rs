@@ -12,6 +12,7 @@ use xtask::{
     host::Host,
     install::{Installer, parse_base},
     keygen,
+    keyring::Keyring,
     manifest::{Manifest, Mlx},
     release::{Asset, Source, publish},
     sidecar,
@@ -129,8 +130,8 @@ impl World {
         SecretKey::from_text(&self.secret).unwrap()
     }
 
-    pub fn public_key(&self) -> PublicKey {
-        PublicKey::from_text(&self.public).unwrap()
+    pub fn keyring(&self) -> Keyring {
+        Keyring::of(PublicKey::from_text(&self.public).unwrap())
     }
 
     /// Publishes `tarball` as it is, with a sidecar and a signature that hold.
@@ -161,7 +162,7 @@ impl World {
             targets: self.targets.clone(),
             selection: self.selection.clone(),
             base: parse_base(url).unwrap(),
-            key: self.public_key(),
+            keyring: self.keyring(),
             cache: Cache::open(&self.path("cache")).unwrap(),
             host: Host::default(),
             back_off: AT_ONCE.to_vec(),

@@ -23,10 +23,10 @@ defmodule Emily.Doctor.Checks.Signature do
   defp with_key(environment, cache, artifact) do
     kept = [Cache.sidecar(cache, artifact), Cache.archive(cache, artifact)]
 
-    case environment.release_key do
-      {:ok, key} ->
+    case environment.keyring do
+      {:ok, keyring} ->
         if Enum.any?(kept, &File.exists?/1),
-          do: verify(environment, cache, artifact, key),
+          do: verify(environment, cache, artifact, keyring),
           else: Outcome.ok("nothing is cached for this variant")
 
       {:error, %NoReleaseKeyError{}} ->
@@ -36,16 +36,16 @@ defmodule Emily.Doctor.Checks.Signature do
         )
 
       {:error, error} ->
-        Outcome.error("this copy of Emily carries a damaged release key", environment.build,
+        Outcome.error("this copy of Emily carries damaged release keys", environment.build,
           details: [{"expected", error.expected}, {"actual", error.actual}]
         )
     end
   end
 
-  defp verify(environment, cache, artifact, key) do
-    with {:ok, release} <- Release.cached(cache, artifact, key),
+  defp verify(environment, cache, artifact, keyring) do
+    with {:ok, release} <- Release.cached(cache, artifact, keyring),
          {:ok, kept} <- compare(Cache.archive(cache, artifact), release.digest) do
-      signed = "signed by the key #{Signature.id(key.id)}"
+      signed = "signed by the key #{Signature.id(release.key.id)}"
 
       if kept == :archive,
         do: origin(environment, cache, artifact, signed),

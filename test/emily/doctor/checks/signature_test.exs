@@ -3,7 +3,7 @@ Code.require_file("../machine.exs", __DIR__)
 defmodule Emily.Doctor.Checks.SignatureTest do
   use ExUnit.Case, async: true
 
-  alias Emily.Artifact.{Cache, Checksum, NoReleaseKeyError, Signature}
+  alias Emily.Artifact.{Cache, Checksum, Keyring, NoReleaseKeyError}
   alias Emily.Doctor.{Checks, Machine, Outcome}
 
   @moduletag :tmp_dir
@@ -55,8 +55,8 @@ defmodule Emily.Doctor.Checks.SignatureTest do
 
   test "leaves the cache alone where the library is built from source", context do
     %{machine: machine, facts: facts} = context
-    keyless = {:error, %NoReleaseKeyError{path: "release/emily.pub"}}
-    checkout = %{machine | checkout?: true, release_key: keyless}
+    keyless = {:error, %NoReleaseKeyError{path: "release/keys.json"}}
+    checkout = %{machine | checkout?: true, keyring: keyless}
 
     # A release that was installed into a checkout is checked like any other.
     assert %Outcome{status: :error} = Checks.Signature.run(checkout, facts)
@@ -68,33 +68,33 @@ defmodule Emily.Doctor.Checks.SignatureTest do
   end
 
   test "needs the key that the package carries", %{machine: machine, facts: facts} do
-    damaged = Signature.decode_key("no key")
+    damaged = Keyring.decode("no keys")
 
     cases = [
-      {{:error, %NoReleaseKeyError{path: "release/emily.pub"}},
+      {{:error, %NoReleaseKeyError{path: "release/keys.json"}},
        Outcome.error(
          "this copy of Emily carries no release key, so it installs nothing",
          "build it"
        )},
       {damaged,
-       Outcome.error("this copy of Emily carries a damaged release key", "build it",
+       Outcome.error("this copy of Emily carries damaged release keys", "build it",
          details: [
-           {"expected", "minisign's two-line public key file"},
-           {"actual", ~S("no key")}
+           {"expected", "a list of keys, schema 1"},
+           {"actual", ~S("no keys")}
          ]
        )}
     ]
 
     for {key, expected} <- cases do
-      assert Checks.Signature.run(%{machine | release_key: key}, facts) == expected
+      assert Checks.Signature.run(%{machine | keyring: key}, facts) == expected
     end
   end
 
   test "trusts nothing that the chain does not reach", context do
     %{machine: machine, facts: facts} = context
-    {:ok, key} = machine.release_key
+    {:ok, %{keys: [%{public: key}]}} = machine.keyring
     {other, _secret} = :crypto.generate_key(:eddsa, :ed25519)
-    stranger = %{machine | release_key: {:ok, %{key | bytes: other}}}
+    stranger = %{machine | keyring: {:ok, Keyring.of(%{key | bytes: other})}}
     line = File.read!(context.sidecar)
     {:ok, digest} = Checksum.file(context.archive)
 

@@ -6,7 +6,17 @@ fn each_rule_sees_what_breaks_it() {
     let left = ["# TO", "DO: later"].concat();
     let key = format!("RWRTY0Iy{}", "A".repeat(204));
     let open_key = format!("RWQAAEIy{}", "A".repeat(204));
-    let cases: [(Rule, Tree, &[&str]); 12] = [
+    let cases: [(Rule, Tree, &[&str]); 13] = [
+        (
+            release_keys,
+            [(
+                "release/keys.json",
+                r#"{"schema": 1, "keys": [{"id": "E7620F1842B4E81F", "from": "0.1.0", "before": "0.2.0",
+                    "public": "RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3"}]}"#,
+            )]
+            .into(),
+            &["no key of release/keys.json signs 0.8.0-dev"],
+        ),
         (
             version,
             [("mix.exs", "  @version \"9.9.9\"\n")].into(),
