@@ -93,12 +93,21 @@ fn compile(prefix: &Path, mlx_c: &Path, shim: &Path, folders: &[PathBuf]) {
         .include(prefix.join("include"))
         .include(mlx_c)
         .flag("-include")
+        .flag(shim.join("glibc.h"))
+        .flag("-include")
         .flag(shim.join("half.h"));
     if !has_std_format(shim) {
         build
             .flag("-include")
             .flag(shim.join("format.h"))
             .define("FMT_HEADER_ONLY", None);
+    }
+    // A revision of MLX that was asked for in place of the pinned one.
+    let fast = prefix.join("include/mlx/fast.h");
+    if !fs::read_to_string(fast).is_ok_and(|text| text.contains("cross_entropy")) {
+        build
+            .flag("-include")
+            .flag(shim.join("without_cross_entropy.h"));
     }
     build.file(unit).compile("mlxc");
 }

@@ -72,7 +72,7 @@ impl Demo {
         let keys = keygen::generate()?;
         let asset = times.take("build and release", || {
             let key = SecretKey::from_text(&keys.secret)?;
-            release::release(&targets, &selection, &self.release, &key)
+            release::release(&targets, &selection, None, &self.release, &key)
         })?;
 
         let template = workspace::root().join("xtask/demo");

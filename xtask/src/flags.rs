@@ -72,13 +72,26 @@ pub enum Provider {
     Source,
 }
 
+impl Provider {
+    /// As the options and `prefix.json` spell it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Wheel => "wheel",
+            Self::Source => "source",
+        }
+    }
+}
+
 #[derive(Debug, Args)]
 pub struct Mlx {
     #[command(flatten)]
     pub cell: Cell,
-    /// Where MLX comes from
+    /// Where MLX comes from; otherwise EMILY_MLX_FROM says it
     #[arg(long)]
     pub from: Option<Provider>,
+    /// Build this revision of MLX's sources in place of the pinned tag
+    #[arg(long, value_name = "REV")]
+    pub rev: Option<String>,
     /// Fill the prefix again even if it is complete
     #[arg(long)]
     pub force: bool,
@@ -88,12 +101,18 @@ pub struct Mlx {
 pub struct Nif {
     #[command(flatten)]
     pub cell: Cell,
+    /// Where MLX comes from; otherwise EMILY_MLX_FROM says it
+    #[arg(long)]
+    pub from: Option<Provider>,
 }
 
 #[derive(Debug, Args)]
 pub struct Release {
     #[command(flatten)]
     pub cell: Cell,
+    /// Where MLX comes from; otherwise EMILY_MLX_FROM says it
+    #[arg(long)]
+    pub from: Option<Provider>,
     /// The folder that receives the tarball, its sidecar and its signature
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,

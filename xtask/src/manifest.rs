@@ -44,6 +44,12 @@ pub struct Mlx {
     pub mlx_c: String,
     /// The provider it came from: `wheel` or `source`.
     pub from: String,
+    /// The tag that it was built from; absent where another revision was asked for, or none built.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tag: Option<String>,
+    /// The commit that it was built from, where it was built from sources.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
 }
 
 /// What the binaries ask of the host, as measured by the audit.

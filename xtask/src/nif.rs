@@ -11,7 +11,8 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::{
     failure::Failure,
-    flags, mlx, process, settings, setup,
+    flags::{self, Provider},
+    mlx, process, settings, setup,
     targets::{Selection, Targets},
     workspace,
 };
@@ -29,12 +30,14 @@ pub struct Built {
     /// libemily first, then its companions.
     pub libraries: Vec<File>,
     pub licenses: Vec<File>,
+    /// The MLX inside.
+    pub mlx: mlx::Prefix,
 }
 
 /// Runs the command.
 pub fn run(flags: &flags::Nif) -> Result<()> {
     let targets = Targets::load()?;
-    let built = build(&targets.select(&flags.cell)?)?;
+    let built = build(&targets.select(&flags.cell)?, flags.from)?;
     let place = workspace::root().join("priv");
     install(&built.libraries, &place, &targets)?;
     for file in &built.libraries {
@@ -44,33 +47,31 @@ pub fn run(flags: &flags::Nif) -> Result<()> {
 }
 
 /// Builds libemily against the variant's prefix, which is filled if need be.
-pub fn build(selection: &Selection) -> Result<Built> {
+pub fn build(selection: &Selection, from: Option<Provider>) -> Result<Built> {
     setup::require(&setup::Need::BUILD)?;
-    let prefix = mlx::prefix(selection)?;
+    let prefix = mlx::prefix(selection, from)?;
     let targets = Targets::load()?;
     let host = targets
         .host()
         .is_ok_and(|host| host == selection.target_name);
-    let target_dir = workspace::target_dir();
     let mut cargo = Command::new(workspace::cargo());
     cargo
         .current_dir(workspace::root())
-        .args([
-            "build",
-            "--release",
-            "--package",
-            "emily-nif",
-            "--target-dir",
-        ])
-        .arg(&target_dir);
-    if host && selection.variant_name == selection.target.default_variant {
-        // What mlx-sys looks for by itself. The variable set to the same folder would compile all
-        // of it anew after each `cargo build` without it.
-        cargo.env_remove(settings::MLX_PREFIX);
-    } else {
-        cargo.env(settings::MLX_PREFIX, &prefix);
-    }
-    let mut folder = target_dir;
+        .args(["build", "--release"]);
+    cargo.args(["--package", "emily-nif", "--target-dir"]);
+    let mut folder = match apart(selection, from)? {
+        Some(folder) => {
+            cargo.env(settings::MLX_PREFIX, &prefix);
+            folder
+        }
+        None => {
+            // What mlx-sys looks for by itself. The variable set to the same folder would compile
+            // all of it anew after each `cargo build` without it.
+            cargo.env_remove(settings::MLX_PREFIX);
+            workspace::target_dir()
+        }
+    };
+    cargo.arg(&folder);
     if !host {
         cargo.args(["--target", &selection.target.triple]);
         folder.push(&selection.target.triple);
@@ -79,17 +80,11 @@ pub fn build(selection: &Selection) -> Result<Built> {
         Failure::new("libemily did not build", "cargo xtask setup").because(&error)
     })?;
 
-    let library = File {
-        name: selection.target.library.clone(),
-        path: folder.join("release").join(&selection.target.library),
-    };
-    ensure!(
-        library.path.is_file(),
-        "Cargo left no {}",
-        library.path.display()
-    );
     let allowed = &selection.variant.files;
-    let mut libraries = vec![library];
+    let name = selection.target.library.clone();
+    let path = folder.join("release").join(&name);
+    ensure!(path.is_file(), "Cargo left no {}", path.display());
+    let mut libraries = vec![File { name, path }];
     libraries.extend(listed(&prefix.join("lib"), allowed)?);
     let mut licenses = listed(&prefix.join("licenses"), allowed)?;
     for (name, path) in [
@@ -105,7 +100,37 @@ pub fn build(selection: &Selection) -> Result<Built> {
     Ok(Built {
         libraries,
         licenses,
+        mlx: mlx::read(&prefix)?,
     })
+}
+
+/// The Cargo folder of what is built against another prefix than the one that mlx-sys looks for by
+/// itself: going from one to another compiles neither again.
+fn apart(selection: &Selection, from: Option<Provider>) -> Result<Option<PathBuf>> {
+    let targets = Targets::load()?;
+    let host = targets
+        .host()
+        .is_ok_and(|host| host == selection.target_name);
+    let name = mlx::place_name(selection, from)?;
+    let usual = format!(
+        "{}-{}",
+        selection.target.default_variant, selection.target_name
+    );
+    let apart = !host || name != usual;
+    Ok(apart.then(|| workspace::target_dir().join("native").join(name)))
+}
+
+/// Cargo, as it builds against what `EMILY_VARIANT` and `EMILY_MLX_FROM` ask for.
+pub fn cargo() -> Result<Command> {
+    let selection = Targets::load()?.select(&flags::Cell::default())?;
+    let mut cargo = Command::new(workspace::cargo());
+    cargo.current_dir(workspace::root());
+    if let Some(folder) = apart(&selection, None)? {
+        let name = mlx::place_name(&selection, None)?;
+        cargo.env(settings::MLX_PREFIX, workspace::mlx_prefix(&name));
+        cargo.env("CARGO_TARGET_DIR", folder);
+    }
+    Ok(cargo)
 }
 
 /// The files of `folder` that the variant may ship, by name.

@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, ensure};
 use crate::{
     archive, audit,
     failure::Failure,
-    flags,
+    flags::{self, Provider},
     manifest::{self, Manifest},
     mlx, nif, progress, sidecar,
     signing::SecretKey,
@@ -53,7 +53,7 @@ pub fn run(flags: &flags::Release) -> Result<()> {
     let selection = targets.select(&flags.cell)?;
     // Before the build: nobody wants to learn afterwards that the key is missing.
     let key = SecretKey::load(flags.secret_key.as_deref())?;
-    let asset = release(&targets, &selection, &flags.out, &key)?;
+    let asset = release(&targets, &selection, flags.from, &flags.out, &key)?;
     for path in [&asset.tarball, &asset.sidecar, &asset.signature] {
         println!("{}", path.display());
     }
@@ -64,10 +64,11 @@ pub fn run(flags: &flags::Release) -> Result<()> {
 pub fn release(
     targets: &Targets,
     selection: &Selection,
+    from: Option<Provider>,
     out: &Path,
     key: &SecretKey,
 ) -> Result<Asset> {
-    let built = nif::build(selection)?;
+    let built = nif::build(selection, from)?;
     let sources: Vec<_> = built
         .libraries
         .into_iter()
@@ -77,14 +78,14 @@ pub fn release(
             path: file.path,
         })
         .collect();
-    let prefix = mlx::read(&workspace::mlx_prefix(
-        &selection.variant_name,
-        &selection.target_name,
-    ))?;
+    let mlx::Prefix { origin, rev, .. } = &built.mlx;
+    let at_tag = built.mlx.revision.is_some() && rev.is_none();
     let mlx = manifest::Mlx {
-        version: prefix.mlx,
-        mlx_c: prefix.mlx_c,
-        from: prefix.from,
+        version: built.mlx.mlx.clone(),
+        mlx_c: built.mlx.mlx_c.clone(),
+        from: built.mlx.from.clone(),
+        tag: at_tag.then(|| origin.clone()),
+        revision: built.mlx.revision.clone(),
     };
     publish(targets, selection, &sources, mlx, out, key)
 }

@@ -3,7 +3,7 @@
 
 use std::{env, path::PathBuf, process::Command};
 
-use crate::process;
+use crate::{flags::Provider, process};
 
 /// Set when Mix is to work without any dependency.
 pub const BARE: &str = "EMILY_BARE";
@@ -11,8 +11,12 @@ pub const BARE: &str = "EMILY_BARE";
 pub const CACHE: &str = "EMILY_CACHE";
 /// A folder of Elixir dependencies' sources, one subfolder each.
 pub const DEPS_PATH: &str = "EMILY_DEPS_PATH";
+/// The provider of MLX: `wheel` or `source`.
+const MLX_FROM: &str = "EMILY_MLX_FROM";
 /// Where mlx-sys looks for MLX.
 pub const MLX_PREFIX: &str = "EMILY_MLX_PREFIX";
+/// The static archive of OpenBLAS.
+const OPENBLAS: &str = "EMILY_OPENBLAS";
 /// Where releases are published, in place of the address in `release/targets.json`.
 pub const RELEASE_URL: &str = "EMILY_RELEASE_URL";
 /// The text of the secret key that signs releases.
@@ -48,8 +52,22 @@ pub fn deps_path() -> Option<PathBuf> {
     var(DEPS_PATH).map(PathBuf::from)
 }
 
+/// The provider that was asked for.
+pub fn mlx_from() -> anyhow::Result<Option<Provider>> {
+    match var(MLX_FROM).as_deref() {
+        None => Ok(None),
+        Some("wheel") => Ok(Some(Provider::Wheel)),
+        Some("source") => Ok(Some(Provider::Source)),
+        Some(other) => anyhow::bail!("expected {MLX_FROM} to be wheel or source, got: {other}"),
+    }
+}
+
 pub fn mlx_prefix() -> Option<PathBuf> {
     var(MLX_PREFIX).map(PathBuf::from)
+}
+
+pub fn openblas() -> Option<PathBuf> {
+    var(OPENBLAS).map(PathBuf::from)
 }
 
 pub fn release_url() -> Option<String> {

@@ -27,11 +27,9 @@ pub fn target_dir() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
 
-/// The prefix that holds MLX's headers and libraries for one variant and target.
-pub fn mlx_prefix(variant: &str, target: &str) -> PathBuf {
-    root()
-        .join("target/mlx")
-        .join(format!("{variant}-{target}"))
+/// The prefix of this name, which holds MLX's headers and libraries for one variant and target.
+pub fn mlx_prefix(name: &str) -> PathBuf {
+    root().join("target/mlx").join(name)
 }
 
 /// The Cargo that runs this program.

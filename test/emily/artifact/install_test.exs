@@ -37,7 +37,7 @@ defmodule Emily.Artifact.InstallTest do
     end
 
     test "takes the files of another variant away", context do
-      File.write!(Path.join(context.priv, "libgfortran.so.5"), "of before")
+      File.write!(Path.join(context.priv, "libemily.dylib"), "of before")
       File.write!(Path.join(context.priv, ".gitkeep"), "")
       assert {:ok, _manifest} = install(context)
       assert installed(context) == Map.put(context.files, ".gitkeep", "")

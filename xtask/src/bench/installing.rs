@@ -40,7 +40,7 @@ pub fn rows(targets: &Targets, selection: &Selection) -> Result<Vec<Row>> {
     let published = root.join("release");
     fs::create_dir(&published)?;
     let key = SecretKey::from_text(&keys.secret)?;
-    let asset = release::release(targets, selection, &published, &key)?;
+    let asset = release::release(targets, selection, None, &published, &key)?;
     let name = asset
         .tarball
         .file_name()

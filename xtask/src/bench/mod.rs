@@ -23,6 +23,7 @@ pub fn run(flags: &flags::Bench) -> Result<ExitCode> {
     installing::require_tools()?;
     nif::run(&flags::Nif {
         cell: flags::Cell::default(),
+        from: None,
     })?;
     let targets = Targets::load()?;
     let selection = targets.select(&flags::Cell::default())?;

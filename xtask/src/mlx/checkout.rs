@@ -1,4 +1,4 @@
-//! Sources from git, at a pinned tag.
+//! Sources from git, at a pinned tag or at a revision that was asked for.
 
 use std::{path::Path, process::Command};
 
@@ -51,6 +51,50 @@ impl Tagged<'_> {
         let wanted = head == tagged && self.revision.is_none_or(|pinned| pinned == head);
         wanted.then_some(head)
     }
+}
+
+/// Clones `rev`, a commit, a tag or a branch, into a fresh folder within `parent`; returns it with the
+/// commit it holds.
+pub fn clone_at(git: &str, rev: &str, parent: &Path) -> Result<(TempDir, String)> {
+    let draft = tempfile::Builder::new()
+        .prefix(".clone-")
+        .tempdir_in(parent)
+        .with_context(|| format!("making a folder in {}", parent.display()))?;
+    // All of the history, since no server has to answer for a commit alone, but not its files.
+    process::output(
+        Command::new("git")
+            .args([
+                "clone",
+                "--quiet",
+                "--no-checkout",
+                "--filter=blob:none",
+                git,
+            ])
+            .arg(draft.path()),
+    )?;
+    let named = [rev.to_owned(), format!("origin/{rev}")];
+    let revision = named
+        .iter()
+        .find_map(|name| commit(draft.path(), name).ok())
+        .with_context(|| format!("expected --rev to be a revision of {git}, got: {rev}"))?;
+    process::output(
+        Command::new("git")
+            .arg("-C")
+            .arg(draft.path())
+            .args(["checkout", "--quiet", "--detach", &revision]),
+    )?;
+    Ok((draft, revision))
+}
+
+/// The commit that `folder` holds, if that is the one that `rev` is; a branch may have moved on, so it
+/// never is.
+pub fn held_at(folder: &Path, rev: &str) -> Option<String> {
+    if !folder.join(".git").exists() {
+        return None;
+    }
+    let head = commit(folder, "HEAD").ok()?;
+    let tag = || commit(folder, &format!("refs/tags/{rev}")).ok();
+    (head == rev || tag().as_ref() == Some(&head)).then_some(head)
 }
 
 /// The commit that a name stands for; an annotated tag is an object of its own.
@@ -140,6 +184,37 @@ mod tests {
         let absent = at("v2", None).clone_into(&parent).unwrap_err().to_string();
         assert!(absent.contains("v2"), "{absent}");
         assert_eq!(entries(), 0, "what failed or was dropped leaves nothing");
+    }
+
+    #[test]
+    fn a_revision_is_a_commit_a_tag_or_a_branch() {
+        let root = tempfile::tempdir().unwrap();
+        let (url, tagged, later) = repository(root.path());
+        let branch = git(
+            &root.path().join("work"),
+            &["rev-parse", "--abbrev-ref", "HEAD"],
+        );
+        let parent = root.path().join("parent");
+        fs::create_dir(&parent).unwrap();
+        for (rev, commit, text) in [
+            (tagged.as_str(), &tagged, "one"),
+            ("v1", &tagged, "one"),
+            (later.as_str(), &later, "two"),
+            (branch.trim(), &later, "two"),
+        ] {
+            let (draft, held) = clone_at(&url, rev, &parent).unwrap();
+            assert_eq!(&held, commit, "{rev}");
+            let file = draft.path().join("file");
+            assert_eq!(fs::read_to_string(file).unwrap(), text, "{rev}");
+            let known = (rev != branch.trim()).then_some(held);
+            assert_eq!(held_at(draft.path(), rev), known, "{rev}");
+        }
+        let absent = clone_at(&url, "v2", &parent).unwrap_err().to_string();
+        assert_eq!(
+            absent,
+            format!("expected --rev to be a revision of {url}, got: v2")
+        );
+        assert_eq!(held_at(&parent, &tagged), None);
     }
 
     #[test]

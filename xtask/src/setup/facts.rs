@@ -21,13 +21,14 @@ pub enum Need {
     OpenBlas,
     Cmake,
     Fmt,
+    Json,
     BlasHeaders,
     Elixir,
     Otp,
 }
 
 impl Need {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Git,
         Self::Python,
         Self::Compiler,
@@ -36,6 +37,7 @@ impl Need {
         Self::OpenBlas,
         Self::Cmake,
         Self::Fmt,
+        Self::Json,
         Self::BlasHeaders,
         Self::Elixir,
         Self::Otp,
@@ -49,18 +51,19 @@ impl Need {
         Self::OpenBlas,
     ];
     /// What it takes to build MLX itself.
-    pub const SOURCE: [Self; 6] = [
+    pub const SOURCE: [Self; 7] = [
         Self::Git,
         Self::Compiler,
         Self::OpenBlas,
         Self::Cmake,
         Self::Fmt,
+        Self::Json,
         Self::BlasHeaders,
     ];
 
     /// What everyday work takes: on Linux MLX comes ready-made, on a Mac it is built.
     pub fn everyday(os: &str) -> Vec<Self> {
-        let for_source_alone = [Self::Cmake, Self::Fmt, Self::BlasHeaders];
+        let for_source_alone = [Self::Cmake, Self::Fmt, Self::Json, Self::BlasHeaders];
         Self::ALL
             .into_iter()
             .filter(|need| os == "macos" || !for_source_alone.contains(need))
@@ -76,9 +79,12 @@ impl fmt::Display for Need {
             Self::Compiler => "a C++20 compiler, for mlx-c",
             Self::Format => "the C++ header <format> (g++ 13, clang 17) or else {fmt}, for mlx-c",
             Self::Libclang => "libclang with its headers, for bindgen",
-            Self::OpenBlas => "OpenBLAS and the Fortran runtime, which libmlx ships with",
-            Self::Cmake => "CMake, which builds MLX from its sources",
+            Self::OpenBlas => {
+                "OpenBLAS as a static archive, for what MLX leaves to BLAS and LAPACK"
+            }
+            Self::Cmake => "CMake 3.25 or newer, which builds MLX from its sources",
             Self::Fmt => "{fmt}, for MLX from its sources",
+            Self::Json => "nlohmann's <nlohmann/json.hpp>, for MLX from its sources",
             Self::BlasHeaders => "the headers of OpenBLAS and LAPACK, for MLX from its sources",
             Self::Elixir => "Elixir 1.18 or newer, on OTP 27 or newer",
             Self::Otp => "all of OTP that Mix and Emily use, with its headers",
@@ -116,6 +122,8 @@ pub struct Facts {
     pub libclang: bool,
     pub openblas: bool,
     pub cmake: bool,
+    /// `<nlohmann/json.hpp>` is there.
+    pub json: bool,
     /// `<cblas.h>` and `<lapacke.h>` are there.
     pub blas_headers: bool,
     pub elixir: Option<Elixir>,
@@ -158,7 +166,8 @@ impl Facts {
             fmt: (asked(Need::Format) || asked(Need::Fmt)) && preprocesses("#include <fmt/core.h>"),
             libclang: asked(Need::Libclang) && libclang(),
             openblas: asked(Need::OpenBlas) && openblas(),
-            cmake: asked(Need::Cmake) && works("cmake", &["--version"]),
+            cmake: asked(Need::Cmake) && cmake(),
+            json: asked(Need::Json) && preprocesses("#include <nlohmann/json.hpp>"),
             blas_headers: asked(Need::BlasHeaders)
                 && preprocesses("#include <cblas.h>\n#include <lapacke.h>"),
             elixir,
@@ -226,6 +235,18 @@ fn children(folder: impl AsRef<Path>, prefix: &str) -> Vec<PathBuf> {
         .collect()
 }
 
+/// Whether there is a CMake that prefers installed packages when it is told to.
+fn cmake() -> bool {
+    let printed = process::output(Command::new("cmake").arg("--version"));
+    printed.is_ok_and(|printed| parse_cmake(&printed) >= Some((3, 25)))
+}
+
+/// Major and minor of `cmake version 3.25.1`.
+fn parse_cmake(printed: &str) -> Option<(u32, u32)> {
+    let mut numbers = printed.lines().next()?.rsplit(' ').next()?.split('.');
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
 fn openblas() -> bool {
     if cfg!(target_os = "macos") {
         return true;
@@ -281,6 +302,18 @@ mod tests {
             parse_os_release("PRETTY_NAME=\"Debian GNU/Linux 12\"\nID=debian\nVERSION_ID=\"12\"\n");
         assert_eq!(read["ID"], "debian");
         assert_eq!(read["VERSION_ID"], "12");
+    }
+
+    #[test]
+    fn what_cmake_prints_is_read() {
+        for (printed, expected) in [
+            ("cmake version 3.25.1\n\nCMake suite\n", Some((3, 25))),
+            ("cmake version 4.0.0-rc1\n", Some((4, 0))),
+            ("", None),
+            ("cmake\n", None),
+        ] {
+            assert_eq!(parse_cmake(printed), expected, "{printed:?}");
+        }
     }
 
     #[test]

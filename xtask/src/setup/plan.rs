@@ -49,8 +49,9 @@ pub fn missing(facts: &Facts, needs: &[Need]) -> Vec<Need> {
         Need::Libclang => facts.libclang,
         Need::OpenBlas => facts.openblas,
         Need::Cmake => facts.cmake,
-        // A Mac's build fetches its own {fmt} and uses Accelerate.
+        // A Mac's build fetches its own {fmt} and JSON, and uses Accelerate.
         Need::Fmt => facts.fmt || facts.os == "macos",
+        Need::Json => facts.json || facts.os == "macos",
         Need::BlasHeaders => facts.blas_headers || facts.os == "macos",
         Need::Elixir => facts
             .elixir
@@ -130,9 +131,10 @@ fn packages(need: Need) -> &'static [&'static str] {
         Need::Compiler => &["g++"],
         Need::Format | Need::Fmt => &["libfmt-dev"],
         Need::Libclang => &["libclang-dev"],
-        Need::OpenBlas => &["libopenblas0-pthread", "libgfortran5"],
-        Need::Cmake => &["cmake"],
-        Need::BlasHeaders => &["libopenblas-dev", "liblapacke-dev"],
+        Need::OpenBlas => &["libopenblas-pthread-dev"],
+        Need::Cmake => &["cmake", "ninja-build"],
+        Need::Json => &["nlohmann-json3-dev"],
+        Need::BlasHeaders => &["liblapacke-dev"],
         Need::Elixir | Need::Otp => &[
             "elixir",
             "erlang-crypto",

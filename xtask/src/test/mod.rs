@@ -24,6 +24,7 @@ pub fn run(flags: &flags::Test) -> Result<ExitCode> {
     // The library that the Elixir tests load, and the prefix that the Rust tests link with.
     nif::run(&flags::Nif {
         cell: flags::Cell::default(),
+        from: None,
     })?;
 
     let mut report = Report::of("cargo xtask test");

@@ -12,7 +12,7 @@ use super::{
     check_names,
     outcome::{Outcome, of_cargo, of_ex_unit},
 };
-use crate::{demo, flags, process, settings, tidy, workspace};
+use crate::{demo, flags, nif, process, settings, tidy, workspace};
 
 /// One row of the closing table.
 pub struct Suite {
@@ -95,10 +95,10 @@ pub fn chosen(names: &[String]) -> Result<Vec<Suite>> {
     Ok(ALL.into_iter().filter(wanted).collect())
 }
 
-fn cargo(arguments: &[&str]) -> Command {
-    let mut cargo = Command::new(workspace::cargo());
-    cargo.current_dir(workspace::root()).args(arguments);
-    cargo
+fn cargo(arguments: &[&str]) -> Result<Command> {
+    let mut cargo = nif::cargo()?;
+    cargo.args(arguments);
+    Ok(cargo)
 }
 
 /// Mix without dependencies, in a build folder of its own.
@@ -139,7 +139,7 @@ pub fn ex_unit(mut command: Command) -> Result<Outcome> {
 }
 
 fn rustfmt() -> Result<Outcome> {
-    status(cargo(&["fmt", "--all", "--check"]))
+    status(cargo(&["fmt", "--all", "--check"])?)
 }
 
 fn mix_format() -> Result<Outcome> {
@@ -170,7 +170,7 @@ fn clippy() -> Result<Outcome> {
         "--",
         "--deny",
         "warnings",
-    ]))
+    ])?)
 }
 
 fn mix_compile() -> Result<Outcome> {
@@ -188,7 +188,7 @@ pub fn cargo_summary(mut command: Command) -> Result<Outcome> {
 }
 
 fn cargo_tests() -> Result<Outcome> {
-    cargo_summary(cargo(&["test", "--workspace", "--no-fail-fast"]))
+    cargo_summary(cargo(&["test", "--workspace", "--no-fail-fast"])?)
 }
 
 fn bare() -> Result<Outcome> {
@@ -223,7 +223,7 @@ fn soak() -> Result<Outcome> {
 /// The Rust tests that are too long for each change.
 fn fuzz() -> Result<Outcome> {
     let of = ["test", "-p", "emily-core", "--test", "programs"];
-    let mut tests = cargo(&of);
+    let mut tests = cargo(&of)?;
     tests.args(["--", "--ignored"]);
     cargo_summary(tests)
 }

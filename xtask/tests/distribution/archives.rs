@@ -33,6 +33,8 @@ impl Draft {
                     version: "0.32.2".into(),
                     mlx_c: "0.7.0".into(),
                     from: "wheel".into(),
+                    tag: None,
+                    revision: None,
                 },
                 requires: Requires {
                     glibc: Some("2.34".into()),

@@ -89,7 +89,7 @@ fn a_build_that_breaks_the_rules_is_not_released() {
          libmlx.so: needs libtorch.so, neither in the archive nor a system library that the target \
          may use\n         \
          manifest.json: install.sh is not a file of variant cpu\n         \
-         manifest.json: glibc 9.99 is above the declared floor 2.38\n         \
+         manifest.json: glibc 9.99 is above the declared floor 2.35\n         \
          LICENSE-mlx is missing\n\
          \nRun next: cargo xtask mlx --force --variant cpu --target linux-x86_64"
     );

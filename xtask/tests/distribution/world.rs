@@ -114,6 +114,8 @@ impl World {
             version: "0.32.2".into(),
             mlx_c: "0.7.0".into(),
             from: "wheel".into(),
+            tag: None,
+            revision: None,
         };
         let key = self.secret_key();
         publish(

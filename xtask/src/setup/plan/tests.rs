@@ -64,8 +64,7 @@ fn commands(facts: &Facts) -> Vec<String> {
 const BEAM: &str = "elixir erlang-crypto erlang-dev erlang-eunit erlang-inets erlang-parsetools \
                     erlang-public-key erlang-ssl erlang-syntax-tools erlang-tools erlang-xmerl";
 const INSTALL: &str = "apt-get install --yes --no-install-recommends";
-const NATIVE: &str =
-    "git python3 python3-pip g++ libfmt-dev libclang-dev libopenblas0-pthread libgfortran5";
+const NATIVE: &str = "git python3 python3-pip g++ libfmt-dev libclang-dev libopenblas-pthread-dev";
 const WRITES: [&str; 2] = [
     "write /etc/apt/sources.list.d/emily-trixie.sources",
     "write /etc/apt/preferences.d/emily-trixie",
@@ -162,12 +161,15 @@ fn an_older_ubuntu_is_told_where_elixir_can_be_had() {
 fn a_build_of_mlx_takes_more() {
     let facts = ready("debian", "13");
     let plan = super::make(&facts, &Need::SOURCE);
-    assert_eq!(plan.missing, [Need::Cmake, Need::Fmt, Need::BlasHeaders]);
+    assert_eq!(
+        plan.missing,
+        [Need::Cmake, Need::Fmt, Need::Json, Need::BlasHeaders]
+    );
     assert_eq!(
         plan.steps[1].to_string(),
         format!(
             "env DEBIAN_FRONTEND=noninteractive {INSTALL} \
-             cmake libfmt-dev libopenblas-dev liblapacke-dev"
+             cmake ninja-build libfmt-dev nlohmann-json3-dev liblapacke-dev"
         )
     );
     let mac = Facts {

@@ -63,7 +63,7 @@ pub fn run(sanitizer: Sanitizer, flags: &flags::Test) -> Result<ExitCode> {
         triple: selection.target.triple.clone(),
         prefix: match settings::mlx_prefix() {
             Some(prefix) => prefix,
-            None => mlx::prefix(&selection)?,
+            None => mlx::prefix(&selection, None)?,
         },
         target_dir: folder.join(detector.name),
         detector,
