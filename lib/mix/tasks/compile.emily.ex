@@ -13,11 +13,13 @@ defmodule Mix.Tasks.Compile.Emily do
       $ mix compile.emily            # after choosing another variant
       $ mix compile.emily --force    # to ask the release, verify and install again
 
-  In a checkout of Emily nothing is ever downloaded: `cargo xtask nif` builds the library.
+  In a checkout of Emily no release is ever downloaded. Where there is no library, `cargo xtask nif` builds it,
+  which takes some minutes, and `mix compile --force` builds it anew after its sources have changed. A
+  machine without Cargo gets a warning, and all of Emily but what calls the library.
 
   ## Options
 
-    * `--force` - installs even if the library is in place
+    * `--force` - installs, or in a checkout builds, even if the library is in place
 
   `Emily.Settings` lists the variables and the configuration that choose the variant, the cache, the
   release and the way to it.
@@ -25,7 +27,18 @@ defmodule Mix.Tasks.Compile.Emily do
 
   use Mix.Task.Compiler
 
-  alias Emily.Artifact.{Checksum, Console, Host, Install, Keyring, Manifest, Priv, Targets}
+  alias Emily.Artifact.{
+    Checksum,
+    Console,
+    Host,
+    Install,
+    Keyring,
+    Manifest,
+    Priv,
+    Report,
+    Targets
+  }
+
   alias Emily.Settings
   alias Mix.Task.Compiler.Diagnostic
 
@@ -36,7 +49,7 @@ defmodule Mix.Tasks.Compile.Emily do
     {options, _rest, _unknown} = OptionParser.parse(arguments, switches: [force: :boolean])
 
     if checkout?() do
-      look(Host.target())
+      build(Host.target(), Keyword.get(options, :force, false))
     else
       install(Settings.load(), options)
     end
@@ -70,16 +83,70 @@ defmodule Mix.Tasks.Compile.Emily do
 
   defp priv, do: Path.join([Mix.Project.build_path(), "lib", "#{@app}", "priv"])
 
-  defp look(target) do
-    with {:ok, %{"library" => library}} <- Targets.fetch(target),
-         true <- File.exists?(Path.join(priv(), library)) do
-      {:noop, []}
-    else
-      _missing ->
-        text = "Emily's native library is not built: run `cargo xtask nif`"
-        Mix.shell().error([:yellow, "warning: ", :reset, text])
-        {:noop, [diagnostic(:warning, text)]}
+  defp build(target, force) do
+    cargo = System.find_executable("cargo")
+
+    cond do
+      built?(target) and not force -> {:noop, []}
+      cargo == nil -> without_cargo(force)
+      true -> build_with(cargo)
     end
+  end
+
+  defp built?(target) do
+    case Targets.fetch(target) do
+      {:ok, %{"library" => library}} -> File.exists?(Path.join(priv(), library))
+      :error -> false
+    end
+  end
+
+  # Without the library the installer and the doctor work all the same.
+  defp without_cargo(force) do
+    text =
+      Report.text(
+        "Emily's native library is not built: this machine has no Cargo",
+        [
+          {"path", Path.join(root(), "native/nif")},
+          {"expected", "cargo in PATH, of Rust 1.91 or newer"}
+        ],
+        "Install Rust, from https://rustup.rs or your distribution, and run `mix compile`."
+      )
+
+    if force, do: failed(text), else: warned(text)
+  end
+
+  defp warned(text) do
+    Mix.shell().error([:yellow, "warning: ", :reset, text])
+    {:noop, [diagnostic(:warning, text)]}
+  end
+
+  # It says itself what is missing, and which command provides that.
+  defp build_with(cargo) do
+    Mix.shell().info("Building Emily's native library: cargo xtask nif")
+
+    case System.cmd(cargo, ["xtask", "nif"],
+           cd: root(),
+           stderr_to_stdout: true,
+           into: IO.stream(:stdio, :line)
+         ) do
+      {_output, 0} ->
+        {:ok, []}
+
+      {_output, status} ->
+        failed(
+          Report.text(
+            "Emily's native library did not build",
+            [{"path", root()}, {"command", "cargo xtask nif"}, {"status", "#{status}"}],
+            "Do what the lines above name, such as `cargo xtask setup` where a tool is missing, and run `mix compile`."
+          )
+        )
+    end
+  end
+
+  defp failed(text) do
+    Mix.shell().error([:red, "error: ", :reset, text])
+    unless inside?(), do: exit({:shutdown, 1})
+    {:error, [diagnostic(:error, text)]}
   end
 
   defp install(settings, options) do
@@ -101,10 +168,7 @@ defmodule Mix.Tasks.Compile.Emily do
         {:noop, []}
 
       {:error, error} ->
-        text = Exception.message(error)
-        Mix.shell().error([:red, "error: ", :reset, text])
-        unless inside?(), do: exit({:shutdown, 1})
-        {:error, [diagnostic(:error, text)]}
+        failed(Exception.message(error))
     end
   end
 

@@ -272,14 +272,85 @@ defmodule Mix.Tasks.Compile.EmilyConsumerTest do
     assert deps.(Map.put(folder, "EMILY_BARE", "1")) == "[]\n"
   end
 
-  test "a dependency with native sources is a checkout: nothing is downloaded", context do
-    sources = Path.join(context.dir, "package/native/nif")
-    File.mkdir_p!(sources)
-    File.write!(Path.join(sources, "Cargo.toml"), "")
+  describe "a dependency with native sources is a checkout, in which" do
+    setup context do
+      sources = Path.join(context.dir, "package/native/nif")
+      File.mkdir_p!(sources)
+      File.write!(Path.join(sources, "Cargo.toml"), "")
+      bin = Path.join(context.dir, "bin")
+      File.mkdir_p!(bin)
 
-    {output, 0} = compile(context)
-    assert output =~ "warning: Emily's native library is not built: run `cargo xtask nif`\n"
-    assert HttpServer.requests(context.server) == []
-    assert Consumer.installed(context.dir) == %{}
+      # All that Mix runs, and no Cargo.
+      for name <- ~w(elixir mix erl sh env git id dirname basename readlink sed getconf),
+          found = System.find_executable(name),
+          do: File.ln_s(found, Path.join(bin, name))
+
+      %{bin: bin, environment: Map.put(context.environment, "PATH", bin)}
+    end
+
+    # Stands in for Cargo: says where it is called and how, and does this.
+    defp cargo(context, script) do
+      path = Path.join(context.bin, "cargo")
+      File.write!(path, ~s(#!/bin/sh\necho "cargo $* in $PWD"\n) <> script)
+      File.chmod!(path, 0o755)
+    end
+
+    test "Cargo builds the library, once, and again if it is forced to", context do
+      library = ReleaseFactory.artifact(nil, Host.target()).library
+      cargo(context, "echo built > priv/#{library}\n")
+      ran = "cargo xtask nif in #{Path.join(context.dir, "package")}\n"
+
+      {output, 0} = compile(context)
+      assert output =~ "Building Emily's native library: cargo xtask nif\n" <> ran
+      assert Consumer.installed(context.dir) == %{library => "built\n"}
+
+      {output, 0} = compile(context)
+      refute output =~ "native library"
+
+      force = ["compile.emily", "--force"]
+      {output, 0} = Consumer.mix(context.dir, force, context.environment)
+      assert output =~ ran
+      assert HttpServer.requests(context.server) == []
+    end
+
+    test "a machine without Cargo gets a warning, and an error if it is forced", context do
+      {output, 0} = compile(context)
+
+      message = """
+      Emily's native library is not built: this machine has no Cargo
+
+        path      #{Path.join(context.dir, "package/native/nif")}
+        expected  cargo in PATH, of Rust 1.91 or newer
+
+      Install Rust, from https://rustup.rs or your distribution, and run `mix compile`.
+      """
+
+      assert output =~ "warning: " <> message
+      assert Consumer.installed(context.dir) == %{}
+
+      force = ["compile.emily", "--force"]
+      assert {output, 1} = Consumer.mix(context.dir, force, context.environment)
+      assert output =~ "error: " <> message
+      assert HttpServer.requests(context.server) == []
+    end
+
+    test "what keeps Cargo from building fails the compile, after what it said", context do
+      cargo(context, "echo 'error: this machine is not ready'\nexit 3\n")
+      {output, status} = compile(context)
+      assert status != 0
+
+      assert output =~ """
+             error: this machine is not ready
+             error: Emily's native library did not build
+
+               path     #{Path.join(context.dir, "package")}
+               command  cargo xtask nif
+               status   3
+
+             Do what the lines above name, such as `cargo xtask setup` where a tool is missing, and run `mix compile`.
+             """
+
+      assert Consumer.installed(context.dir) == %{}
+    end
   end
 end
