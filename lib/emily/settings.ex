@@ -9,7 +9,8 @@ defmodule Emily.Settings do
   | --- | --- | --- |
   | `EMILY_CACHE` | | the folder that keeps verified downloads |
   | `EMILY_VARIANT` | `config :emily, variant: :cpu` | the variant to install; the target's default when absent |
-  | `EMILY_RELEASE_URL` | `config :emily, release_url: "https://…/"` | where the assets are, in place of the project's release page |
+  | `EMILY_RELEASE_URL` | `config :emily, release_url: "https://…/"` | where the assets are, in place of the project's release page: an `https` address, a folder as `file:///…`, or `http` on loopback |
+  | `EMILY_OFFLINE` | `config :emily, offline: true` | `1` installs from the cache, or from a folder that the line above names, and asks no network |
   | | `config :emily, fallback: :raise` | what to do when an operation leaves the device: `:warn` (the default), `:silent` or `:raise`; the older `warn_on_fallback: true` and `false` mean `:warn` and `:silent` |
   | | `config :emily, native: false` | has `Emily.Compiler` call the backend operation by operation; true when absent |
   | | `config :emily, add_backend_on_inspect: false` | whether inspected tensors show their backend and device; true when absent |
@@ -17,7 +18,7 @@ defmodule Emily.Settings do
   | | `config :emily, debug_detect_nan_inf: true` | finds where NaN and infinities come from, see `Emily.Debug`; read when Emily is compiled |
   | | `config :emily, fuse: true` | has `Emily.Compiler` fuse operations on elements; false when absent |
   | `EMILY_CXX` | `config :emily, cxx: "clang++"` | the C++ compiler that makes kernels on the CPU for that; `g++` when absent |
-  | `HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY` | | the proxies, as Mix reads them; lower case works too |
+  | `HTTPS_PROXY`, `NO_PROXY` | | the proxy, with or without a name and password, and the hosts that are reached without it, as Mix reads them; lower case works too |
   | `HEX_CACERTS_PATH` | | the certificate authorities to trust, in place of the system's |
 
       iex> Emily.Settings.load(%{"EMILY_VARIANT" => "cuda12"}, variant: :cpu).variant
@@ -33,10 +34,10 @@ defmodule Emily.Settings do
     :cache,
     :variant,
     :release_url,
-    :http_proxy,
     :https_proxy,
     :cacerts_path,
     no_proxy: [],
+    offline: false,
     fallback: :warn,
     native: true,
     fuse: false,
@@ -49,10 +50,10 @@ defmodule Emily.Settings do
           cache: Path.t() | nil,
           variant: String.t() | nil,
           release_url: String.t() | nil,
-          http_proxy: String.t() | nil,
           https_proxy: String.t() | nil,
           cacerts_path: Path.t() | nil,
           no_proxy: [String.t()],
+          offline: boolean(),
           fallback: :silent | :warn | :raise,
           native: boolean(),
           fuse: boolean(),
@@ -63,7 +64,7 @@ defmodule Emily.Settings do
   @doc """
   Reads the settings from an environment and the application's configuration.
 
-  Raises `ArgumentError` when a configured value is of the wrong type.
+  Raises `ArgumentError` when a value is of the wrong type.
   """
   @spec load(%{String.t() => String.t()}, keyword()) :: t()
   def load(environment \\ System.get_env(), config \\ Application.get_all_env(:emily)) do
@@ -72,10 +73,10 @@ defmodule Emily.Settings do
       cache: variable(environment, "EMILY_CACHE"),
       variant: variable(environment, "EMILY_VARIANT") || configured(config, :variant),
       release_url: variable(environment, "EMILY_RELEASE_URL") || configured(config, :release_url),
-      http_proxy: variable(environment, ["HTTP_PROXY", "http_proxy"]),
       https_proxy: variable(environment, ["HTTPS_PROXY", "https_proxy"]),
       cacerts_path: variable(environment, "HEX_CACERTS_PATH"),
       no_proxy: no_proxy(variable(environment, ["NO_PROXY", "no_proxy"])),
+      offline: offline(environment, config),
       fallback: fallback(config),
       native: boolean(config, :native, true),
       fuse: boolean(config, :fuse, false),
@@ -138,6 +139,23 @@ defmodule Emily.Settings do
     case Keyword.get(config, :fallback, older) do
       policy when policy in [:silent, :warn, :raise] -> policy
       other -> refuse(:fallback, ":silent, :warn or :raise", other)
+    end
+  end
+
+  defp offline(environment, config) do
+    case variable(environment, "EMILY_OFFLINE") do
+      nil ->
+        boolean(config, :offline, false)
+
+      value when value in ["1", "true"] ->
+        true
+
+      value when value in ["0", "false"] ->
+        false
+
+      other ->
+        raise ArgumentError,
+              "expected EMILY_OFFLINE to be 1, true, 0 or false, got: #{inspect(other)}"
     end
   end
 

@@ -160,6 +160,19 @@ defmodule Emily.Artifact.Cache do
     Path.join([root, "unpacked", binary_part(digest, 0, 16) <> "-" <> name])
   end
 
+  @doc "Moves a verified file or folder to its place in the cache, in the place of what is there."
+  @spec move(Path.t(), Path.t()) :: :ok | {:error, CacheError.t()}
+  def move(from, to) do
+    with {:error, reason} <- File.rename(from, to) do
+      {:error, %CacheError{path: to, action: "move a file into the cache", reason: reason}}
+    end
+  end
+
+  @doc "The lock of an archive, by its name."
+  @spec lock(t(), String.t()) :: Artifact.Lock.t()
+  def lock(%__MODULE__{} = cache, asset),
+    do: %Artifact.Lock{resource: asset, folder: locks(cache), name: asset}
+
   @doc "The folder of the locks."
   @spec locks(t()) :: Path.t()
   def locks(%__MODULE__{root: root}), do: Path.join(root, "locks")

@@ -1,7 +1,7 @@
 defmodule Emily.Artifact.Client do
   @moduledoc """
-  An HTTP client with the proxies and certificate authorities that Mix users know. Loopback
-  addresses are always reached without a proxy.
+  An HTTP client with the proxy and certificate authorities that Mix users know. Loopback addresses,
+  which are the only ones that plain `http` is for, are reached without a proxy.
 
   It is a stand-alone `:httpc`, so that its proxies and connections concern nobody else, and lives
   as long as the function that was given it. Servers are always verified over `https`.
@@ -48,13 +48,29 @@ defmodule Emily.Artifact.Client do
   defp profile_options(settings) do
     no_proxy = @loopback ++ Enum.map(settings.no_proxy, &no_proxy_pattern/1)
 
-    proxies =
-      for {option, url} <- [proxy: settings.http_proxy, https_proxy: settings.https_proxy],
-          is_binary(url),
-          %URI{host: host, port: port} = proxy_uri(url),
-          do: {option, {{String.to_charlist(host), port}, no_proxy}}
+    proxy =
+      if url = settings.https_proxy do
+        %URI{host: host, port: port} = proxy_uri(url)
+        [https_proxy: {{String.to_charlist(host), port}, no_proxy}]
+      end
 
-    [ipfamily: :inet6fb4, max_sessions: 1] ++ proxies
+    [ipfamily: :inet6fb4, max_sessions: 1] ++ (proxy || [])
+  end
+
+  @doc """
+  Whether a host's name or address is loopback's.
+
+      iex> Enum.filter(~w(localhost 127.0.0.1 ::1 localhost.example 127.example), &Emily.Artifact.Client.loopback?/1)
+      ["localhost", "127.0.0.1", "::1"]
+  """
+  @spec loopback?(String.t()) :: boolean()
+  def loopback?(host) do
+    case :inet.parse_strict_address(String.to_charlist(host)) do
+      {:ok, {127, _, _, _}} -> true
+      {:ok, {0, 0, 0, 0, 0, 0, 0, 1}} -> true
+      {:ok, _other} -> false
+      {:error, _name} -> String.downcase(host) == "localhost"
+    end
   end
 
   defp no_proxy_pattern("." <> domain), do: ~c"*." ++ String.to_charlist(domain)
@@ -66,7 +82,7 @@ defmodule Emily.Artifact.Client do
 
     if uri.host in [nil, ""] do
       raise ArgumentError,
-            "expected HTTP_PROXY and HTTPS_PROXY to be the address of a proxy, got: #{inspect(url)}"
+            "expected HTTPS_PROXY to be the address of a proxy, got: #{inspect(url)}"
     end
 
     uri
@@ -85,7 +101,7 @@ defmodule Emily.Artifact.Client do
   end
 
   defp proxy_auth(scheme, settings) do
-    proxy = if scheme == "https", do: settings.https_proxy, else: settings.http_proxy
+    proxy = if scheme == "https", do: settings.https_proxy
 
     case proxy && String.split(proxy_uri(proxy).userinfo || "", ":", parts: 2) do
       [user, password] -> [proxy_auth: {decoded(user), decoded(password)}]

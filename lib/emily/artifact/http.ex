@@ -2,10 +2,13 @@ defmodule Emily.Artifact.Http do
   @moduledoc """
   One GET request whose body is handed on piece by piece, with redirects followed.
 
+  Addresses are `https` ones, `http` ones of this very machine, or `file` ones; see
+  `Emily.Artifact.LocalFile`. A redirect leads to `https`, or from this machine to itself.
+
   Nothing here retries; see `Emily.Artifact.Download`.
   """
 
-  alias Emily.Artifact.{CertificateError, Client, HttpError, RedirectError}
+  alias Emily.Artifact.{CertificateError, Client, HttpError, LocalFile, RedirectError}
 
   @max_redirects 8
   # A packet's worth at a time would spend the download in message passing.
@@ -28,9 +31,13 @@ defmodule Emily.Artifact.Http do
   @spec get(Client.t(), String.t(), [{String.t(), String.t()}], acc, sink(acc)) ::
           {:ok, acc} | {:error, Exception.t(), acc}
         when acc: var
-  def get(%Client{} = client, url, headers, acc, sink) do
-    follow(client, [url], headers, acc, sink)
-  end
+  def get(client, url, headers, acc, sink)
+
+  # A file does not break off, so nobody asks for the rest of it.
+  def get(%Client{}, "file:" <> _ = url, _headers, acc, sink), do: LocalFile.get(url, acc, sink)
+
+  def get(%Client{} = client, url, headers, acc, sink),
+    do: follow(client, [url], headers, acc, sink)
 
   # The chain holds the addresses so far, the latest first.
   defp follow(client, [url | _] = chain, headers, acc, sink) do
@@ -54,13 +61,20 @@ defmodule Emily.Artifact.Http do
 
     cond do
       next in chain -> refuse(:loop, full)
-      secure?(url) and not secure?(next) -> refuse(:insecure, full)
+      not secure?(next) and (secure?(url) or not loopback?(next)) -> refuse(:insecure, full)
       length(chain) > @max_redirects -> refuse(:too_many, full)
       true -> {:ok, next}
     end
   end
 
   defp secure?(url), do: URI.parse(url).scheme == "https"
+
+  defp loopback?(url) do
+    case URI.parse(url) do
+      %URI{scheme: "http", host: host} when is_binary(host) -> Client.loopback?(host)
+      _other -> false
+    end
+  end
 
   defp refuse(reason, chain) do
     {:error, %RedirectError{reason: reason, chain: chain |> Enum.reverse() |> Enum.map(&shown/1)}}
@@ -79,13 +93,22 @@ defmodule Emily.Artifact.Http do
 
   defp check_address(url) do
     case URI.parse(url) do
-      %URI{scheme: scheme, host: host}
-      when scheme in ["http", "https"] and host not in [nil, ""] ->
+      %URI{scheme: "https", host: host} when host not in [nil, ""] ->
         :ok
 
+      %URI{scheme: "http", host: host} when host not in [nil, ""] ->
+        if Client.loopback?(host), do: :ok, else: {:error, bad_address(url, :plain_http)}
+
       _other ->
-        {:error, :bad_address}
+        {:error, bad_address(url)}
     end
+  end
+
+  @doc "The error for an address that nothing is downloaded from."
+  @spec bad_address(String.t(), :bad_address | :plain_http) :: HttpError.t()
+  def bad_address(url, reason \\ :bad_address) do
+    expected = "https://…, http:// with localhost, or file:///…"
+    %HttpError{url: shown(url), reason: reason, expected: expected}
   end
 
   defp start(client, url, headers, options) do

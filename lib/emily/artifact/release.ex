@@ -24,27 +24,50 @@ defmodule Emily.Artifact.Release do
           key: PublicKey.t()
         }
 
-  @doc "What the folder at `base_url` publishes for an archive."
-  @spec fetch(Download.t(), String.t(), Artifact.t(), Keyring.t()) ::
-          {:ok, t()} | {:error, Exception.t()}
-  def fetch(%Download{} = download, base_url, %Artifact{} = artifact, keyring) do
+  @doc """
+  What the folder at `base_url` publishes for an archive.
+
+  `known` is what the cache has of it, verified, if anything: while the checksum is the same, its
+  signature need not be asked for.
+  """
+  @spec fetch(
+          Download.t(),
+          String.t(),
+          Artifact.t(),
+          Keyring.t(),
+          {:ok, t()} | nil
+        ) :: {:ok, t()} | {:error, Exception.t()}
+  def fetch(%Download{} = download, base_url, %Artifact{} = artifact, keyring, known \\ nil) do
     sidecar_url = base_url <> Artifact.sidecar(artifact)
+
+    case {get(download, sidecar_url, &unavailable(&1, artifact)), known} do
+      {{:ok, sidecar}, {:ok, %{sidecar: sidecar}}} -> known
+      {{:ok, sidecar}, _other} -> fetch_signature(download, base_url, artifact, keyring, sidecar)
+      {{:error, error}, _known} -> {:error, error}
+    end
+  end
+
+  defp fetch_signature(download, base_url, artifact, keyring, sidecar) do
     signature_url = base_url <> Artifact.signature(artifact)
 
-    with {:ok, sidecar} <- get(download, sidecar_url, &unavailable(&1, artifact)),
-         {:ok, signature} <- get(download, signature_url, &unsigned(&1, artifact)) do
+    with {:ok, signature} <- get(download, signature_url, &unsigned(&1, artifact)) do
       case verify(sidecar, signature, artifact, keyring) do
-        {:ok, release} -> {:ok, release}
-        {:error, %SidecarError{} = error} -> {:error, %{error | url: Http.shown(sidecar_url)}}
-        {:error, error} -> {:error, %{error | url: Http.shown(signature_url)}}
+        {:ok, release} ->
+          {:ok, release}
+
+        {:error, %SidecarError{} = error} ->
+          {:error, %{error | url: Http.shown(base_url <> Artifact.sidecar(artifact))}}
+
+        {:error, error} ->
+          {:error, %{error | url: Http.shown(signature_url)}}
       end
     end
   end
 
   defp get(download, url, missing) do
     case Download.to_memory(download, url, @max_bytes) do
-      {:error, %HttpError{reason: {:status, status}} = error} when status in [404, 410] ->
-        {:error, missing.(error)}
+      {:error, %HttpError{} = error} ->
+        {:error, if(HttpError.absent?(error), do: missing.(error), else: error)}
 
       result ->
         result
@@ -57,12 +80,12 @@ defmodule Emily.Artifact.Release do
     %UnavailableError{url: url, variant: artifact.variant, target: artifact.target}
   end
 
-  defp unsigned(%HttpError{url: url, reason: {:status, status}}, artifact) do
+  defp unsigned(%HttpError{url: url} = error, artifact) do
     %SignatureError{
       subject: Artifact.sidecar(artifact),
       url: url,
       expected: "a signature beside it",
-      actual: "none: the server answered with status #{status}"
+      actual: "none: #{HttpError.cause(error)}"
     }
   end
 

@@ -3,14 +3,14 @@ defmodule Emily.Artifact.HttpError do
   A request that got no usable answer.
 
   `reason` is `{:status, code}`, `:timeout`, `:closed`, `:too_large`, `:unreadable`, `:bad_address`,
-  or what the transport said.
+  `:plain_http` (an `http` address that is not loopback's), or what the transport said.
   `retry_after` is the number of seconds that the server asked to be left alone for.
   """
 
   alias Emily.Artifact.Report
 
   # Reasons that are no lack of a network: somebody answered, or nobody was asked.
-  @answers [:too_large, :unreadable, :bad_address]
+  @answers [:too_large, :unreadable, :bad_address, :plain_http]
 
   defexception [:url, :reason, :retry_after, :expected, :actual, attempts: 1]
 
@@ -35,6 +35,11 @@ defmodule Emily.Artifact.HttpError do
   def offline?(%__MODULE__{reason: {:status, code}}), do: code in 500..599
   def offline?(%__MODULE__{reason: reason}), do: is_atom(reason) and reason not in @answers
 
+  @doc "Whether the address is in order, and has no such file."
+  @spec absent?(t()) :: boolean()
+  def absent?(%__MODULE__{reason: reason}),
+    do: reason in [{:status, 404}, {:status, 410}, :enoent]
+
   @doc "The reason, in words."
   @spec cause(t()) :: String.t()
   def cause(%__MODULE__{reason: reason}) do
@@ -44,7 +49,8 @@ defmodule Emily.Artifact.HttpError do
       :closed -> "the connection was closed in the middle"
       :too_large -> "the answer is too large"
       :nxdomain -> "the host name is unknown"
-      :bad_address -> "this is no http or https address"
+      :bad_address -> "this is no address to download from"
+      :plain_http -> "http is for addresses of this machine alone"
       :unreadable -> "the answer is not HTTP"
       posix when is_atom(posix) -> List.to_string(:inet.format_error(posix))
       other -> inspect(other)

@@ -23,6 +23,6 @@ defmodule Emily.Artifact.RedirectError do
 
   defp cause(:loop), do: "the server redirects in a circle"
   defp cause(:too_many), do: "the server redirects too often"
-  defp cause(:insecure), do: "the server redirects from https to an unencrypted address"
+  defp cause(:insecure), do: "the server redirects to an address that is not https"
   defp cause(:no_location), do: "the server redirects to no address"
 end
