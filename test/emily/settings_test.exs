@@ -13,8 +13,8 @@ defmodule Emily.SettingsTest do
     {"EMILY_VARIANT", :variant, "cpu", "cpu"},
     {"EMILY_RELEASE_URL", :release_url, "https://m/", "https://m/"},
     {"EMILY_CXX", :cxx, "clang++", "clang++"},
-    {"HTTP_PROXY", :http_proxy, "http://p:1", "http://p:1"},
-    {"http_proxy", :http_proxy, "http://p:1", "http://p:1"},
+    {"EMILY_OFFLINE", :offline, "1", true},
+    {"EMILY_OFFLINE", :offline, "true", true},
     {"HTTPS_PROXY", :https_proxy, "p:1", "p:1"},
     {"https_proxy", :https_proxy, "p:1", "p:1"},
     {"HEX_CACERTS_PATH", :cacerts_path, "/ca.pem", "/ca.pem"},
@@ -23,7 +23,7 @@ defmodule Emily.SettingsTest do
   ]
 
   for {variable, field, value, expected} <- @variables do
-    test "read #{variable}, and take an empty one for an absent one" do
+    test "read #{variable} as #{value}, and take an empty one for an absent one" do
       environment = %{unquote(variable) => unquote(value)}
       assert Map.fetch!(Settings.load(environment, []), unquote(field)) == unquote(expected)
 
@@ -40,6 +40,16 @@ defmodule Emily.SettingsTest do
 
     assert %{variant: "cpu", release_url: "https://variable/"} =
              Settings.load(environment, config)
+  end
+
+  test "say whether a network may be asked, by the variable before the configuration" do
+    assert Settings.load(%{}, offline: true).offline
+    refute Settings.load(%{"EMILY_OFFLINE" => "0"}, offline: true).offline
+    refute Settings.load(%{"EMILY_OFFLINE" => "false"}, []).offline
+
+    assert_raise ArgumentError,
+                 ~s(expected EMILY_OFFLINE to be 1, true, 0 or false, got: "no"),
+                 fn -> Settings.load(%{"EMILY_OFFLINE" => "no"}, []) end
   end
 
   test "say what to do when an operation leaves the device" do

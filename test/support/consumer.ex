@@ -43,6 +43,20 @@ defmodule Emily.Test.Consumer do
     )
   end
 
+  @doc """
+  Runs a task of the dependency, which is compiled and need not be installed; returns what the task
+  printed and its exit status.
+  """
+  def run(dir, [task | arguments], environment) do
+    ebin = Path.join(dir, "consumer/_build/dev/lib/emily/ebin")
+
+    System.cmd("elixir", ["-pa", ebin, "-S", "mix", task | arguments],
+      cd: Path.join(dir, "consumer"),
+      env: environment(environment),
+      stderr_to_stdout: true
+    )
+  end
+
   @doc "Starts Mix in the consumer as a port, whose lines come as messages."
   def start(dir, arguments, environment) do
     variables =
@@ -64,7 +78,7 @@ defmodule Emily.Test.Consumer do
   # Nothing of this test run's own settings gets through.
   defp environment(environment) do
     quiet = ~w(MIX_BUILD_PATH MIX_BUILD_ROOT MIX_DEPS_PATH MIX_EXS MIX_TARGET EMILY_VARIANT
-               EMILY_DEPS_PATH HTTP_PROXY http_proxy HTTPS_PROXY https_proxy)
+               EMILY_OFFLINE EMILY_DEPS_PATH HTTP_PROXY http_proxy HTTPS_PROXY https_proxy)
 
     Map.new(quiet, &{&1, nil})
     |> Map.merge(%{"MIX_ENV" => "dev", "EMILY_BARE" => "1"})

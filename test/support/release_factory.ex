@@ -97,13 +97,18 @@ defmodule Emily.Test.ReleaseFactory do
       "target" => artifact.target,
       "nif_version" => "2.17",
       "mlx" => %{"version" => "0.32.2", "mlx_c" => "0.7.0", "from" => "wheel"},
-      "requires" => %{"glibc" => "2.35", "glibcxx" => "3.4.30", "libraries" => ["libc.so.6"]},
+      "requires" => requires(artifact.target),
       "files" =>
         for {name, bytes} <- Enum.sort(files) do
           %{"name" => name, "size" => byte_size(bytes), "sha256" => Checksum.of(bytes)}
         end
     }
   end
+
+  defp requires("macos-" <> _processor), do: %{"macos" => "14.0", "libraries" => []}
+
+  defp requires(_linux),
+    do: %{"glibc" => "2.35", "glibcxx" => "3.4.30", "libraries" => ["libc.so.6"]}
 
   @doc "The entries of a proper archive: the manifest, then the files by name."
   def entries(manifest, files) do

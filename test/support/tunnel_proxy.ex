@@ -5,15 +5,16 @@ defmodule Emily.Test.TunnelProxy do
 
   defstruct [:agent, :port]
 
-  @doc "Starts a proxy."
-  def start do
+  @doc "Starts a proxy; with `:password`, for those alone who give this name and password."
+  def start(options \\ []) do
+    wanted = options[:password] && "Basic " <> Base.encode64(options[:password])
     {:ok, agent} = Agent.start_link(fn -> [] end)
 
     {:ok, socket} =
       :gen_tcp.listen(0, [:binary, ip: {127, 0, 0, 1}, active: false, reuseaddr: true])
 
     {:ok, port} = :inet.port(socket)
-    spawn_link(fn -> accept(socket, agent) end)
+    spawn_link(fn -> accept(socket, {agent, wanted}) end)
     %__MODULE__{agent: agent, port: port}
   end
 
@@ -53,7 +54,15 @@ defmodule Emily.Test.TunnelProxy do
         {String.downcase(name), String.trim(value)}
       end
 
+    {agent, wanted} = agent
     Agent.update(agent, &[{target, headers} | &1])
+
+    if wanted in [nil, headers["proxy-authorization"]],
+      do: open(client, target),
+      else: :gen_tcp.send(client, "HTTP/1.1 407 Who is it\r\ncontent-length: 0\r\n\r\n")
+  end
+
+  defp open(client, target) do
     [_host, port] = String.split(target, ":")
     options = [:binary, active: true]
     {:ok, server} = :gen_tcp.connect({127, 0, 0, 1}, String.to_integer(port), options)

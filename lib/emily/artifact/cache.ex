@@ -118,7 +118,9 @@ defmodule Emily.Artifact.Cache do
     end)
   end
 
-  defp folders(cache) do
+  @doc "The cache's folders, each after the one that it is in."
+  @spec folders(t()) :: [Path.t()]
+  def folders(%__MODULE__{} = cache) do
     [cache.folder, cache.root | Enum.map(@folders, &Path.join(cache.root, &1))]
   end
 

@@ -233,6 +233,9 @@ defmodule Emily.Artifact.Http do
     failure(url, List.last(reasons) || details)
   end
 
+  defp failure(url, {:could_not_establish_ssl_tunnel, {_version, status, _phrase}}),
+    do: failure(url, {:proxy, status})
+
   defp failure(url, {:tls_alert, {_kind, text}}), do: untrusted(url, text)
   defp failure(url, {:options, reason}), do: untrusted(url, inspect(reason))
 

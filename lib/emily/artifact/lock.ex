@@ -45,6 +45,15 @@ defmodule Emily.Artifact.Lock do
     end
   end
 
+  @doc "The process that holds the lock now, if any does."
+  @spec holder(t()) :: {:alive, pid :: String.t()} | :none
+  def holder(%__MODULE__{} = lock) do
+    with {:alive, connection, pid} <- holder(lock, highest(lock)) do
+      :gen_tcp.close(connection)
+      {:alive, pid}
+    end
+  end
+
   defp listen(lock) do
     options = [:binary, ip: {127, 0, 0, 1}, active: false, packet: :line, backlog: 64]
 

@@ -102,6 +102,30 @@ defmodule Emily.Artifact.Targets do
     String.trim_trailing(fill(url || @data["release_base"], %{"version" => version}), "/") <> "/"
   end
 
+  @doc "How the names of all assets begin."
+  @spec asset_prefix() :: String.t()
+  def asset_prefix, do: @data["asset"] |> String.split("{version}") |> hd()
+
+  @doc """
+  The version in an asset's name, or nil if the name is of no variant and target that exist.
+
+      iex> Emily.Artifact.Targets.version_of("emily-nif-0.8.0-rc.1-cpu-linux-x86_64.tar.gz")
+      "0.8.0-rc.1"
+
+      iex> Emily.Artifact.Targets.version_of("emily-nif-0.8.0-warp-linux-x86_64.tar.gz")
+      nil
+  """
+  @spec version_of(String.t()) :: String.t() | nil
+  def version_of(asset) do
+    Enum.find_value(for(target <- names(), variant <- variants(target), do: {variant, target}), fn
+      {variant, target} ->
+        [start, rest] = String.split(asset("{version}", variant, target), "{version}")
+
+        if String.starts_with?(asset, start) and String.ends_with?(asset, rest),
+          do: asset |> String.replace_prefix(start, "") |> String.replace_suffix(rest, "")
+    end)
+  end
+
   defp asset(version, variant, target) do
     fill(@data["asset"], %{"version" => version, "variant" => variant, "target" => target})
   end

@@ -310,7 +310,7 @@ defmodule Emily.Artifact.DownloadTest do
         refused(context, RedirectError, url: context.https.url, environment: context.trusting)
 
       assert Exception.message(error) =~
-               "could not download a file of Emily's release: the server redirects from https to an unencrypted address"
+               "could not download a file of Emily's release: the server redirects to an address that is not https"
 
       assert List.last(error.chain) == location
     end
@@ -324,11 +324,26 @@ defmodule Emily.Artifact.DownloadTest do
   test "an address that is none is refused, even with a verified cache", context do
     assert {:ok, _manifest} = install(context)
 
-    for url <- ["releases/", "ftp://release.example/", "file:///releases/"] do
-      assert {:error, %HttpError{reason: :bad_address} = error} = install(context, url: url)
+    for {url, cause} <- [
+          {"releases/", "this is no address to download from"},
+          {"/mnt/releases/", "this is no address to download from"},
+          {"ftp://release.example/", "this is no address to download from"},
+          {"https:///releases/", "this is no address to download from"},
+          {"file://releases/", "this is no address to download from"},
+          {"http://release.example/", "http is for addresses of this machine alone"},
+          {"http://0.0.0.0:81/", "http is for addresses of this machine alone"}
+        ] do
+      assert {:error, %HttpError{} = error} = install(context, url: url)
 
-      assert Exception.message(error) =~
-               "could not download a file of Emily's release: this is no http or https address\n\n  url       #{url}"
+      assert Exception.message(error) == """
+             could not download a file of Emily's release: #{cause}
+
+               url       #{url}#{Artifact.sidecar(context.artifact)}
+               expected  https://…, http:// with localhost, or file:///…
+               attempts  1
+
+             Check the network, HTTPS_PROXY and EMILY_RELEASE_URL, and run `mix compile`.\
+             """
     end
   end
 
@@ -355,34 +370,43 @@ defmodule Emily.Artifact.DownloadTest do
       asked = HttpServer.requests(server)
       assert {:ok, _manifest} = install(context, url: server.url, environment: environment)
       assert length(TunnelProxy.requests(proxy)) == 3
-      assert length(HttpServer.requests(server)) == length(asked) + 2
+      assert length(HttpServer.requests(server)) == length(asked) + 1
     end
 
-    test "are used for http, with their password, but not for excluded hosts", context do
-      proxy = HttpServer.start(context.release)
-      environment = %{"HTTP_PROXY" => "http://me:a%20word@localhost:#{proxy.port}"}
-      url = "http://release.example/"
+    test "that ask for a password and get none, or a wrong one, are an error", context do
+      certificates = Certificates.new()
+      proxy = TunnelProxy.start(password: "me:a word")
+      server = HttpServer.start(context.release, %{}, tls: certificates.server)
+      authority = Path.join(context.dir, "authority.pem")
+      File.write!(authority, certificates.authority)
+      url = "https://release.example:#{server.port}/"
 
-      assert {:ok, _manifest} = install(context, url: url, environment: environment)
-      [{_name, headers} | _rest] = HttpServer.requests(proxy)
-      assert headers["host"] == "release.example"
-      assert headers["proxy-authorization"] == "Basic " <> Base.encode64("me:a word")
+      for {credentials, works?} <- [{"", false}, {"me:word@", false}, {"me:a%20word@", true}] do
+        environment = %{
+          "HTTPS_PROXY" => "http://#{credentials}localhost:#{proxy.port}",
+          "HEX_CACERTS_PATH" => authority
+        }
 
-      # An address of this very machine that is not in the loopback range.
-      url = "http://0.0.0.0:#{context.server.port}/"
-      asked = length(HttpServer.requests(proxy))
-      assert {:ok, _manifest} = install(context, url: url, environment: environment)
-      proxied = length(HttpServer.requests(proxy))
-      assert proxied > asked
+        result = install(context, url: url, environment: environment)
 
-      excluded = Map.put(environment, "NO_PROXY", "other.example, 0.0.0.0")
-      assert {:ok, _manifest} = install(context, url: url, environment: excluded)
-      assert length(HttpServer.requests(proxy)) == proxied
+        if works? do
+          assert {:ok, _manifest} = result
+        else
+          assert {:error, %HttpError{reason: {:proxy, 407}} = error} = result
+          assert Exception.message(error) =~ ": the proxy answered with status 407\n"
+          assert installed(context) == %{}
+        end
+      end
     end
 
     test "are not used for loopback addresses", context do
       proxy = HttpServer.start(context.release)
-      environment = %{"HTTP_PROXY" => "http://localhost:#{proxy.port}"}
+
+      environment = %{
+        "HTTP_PROXY" => "http://localhost:#{proxy.port}",
+        "HTTPS_PROXY" => "http://localhost:#{proxy.port}"
+      }
+
       port = context.server.port
 
       for host <- ["localhost", "127.0.0.1"] do
@@ -403,8 +427,8 @@ defmodule Emily.Artifact.DownloadTest do
 
     test "of a form that says no host are refused", context do
       assert_raise ArgumentError,
-                   ~s(expected HTTP_PROXY and HTTPS_PROXY to be the address of a proxy, got: "http://"),
-                   fn -> install(context, environment: %{"HTTP_PROXY" => "http://"}) end
+                   ~s(expected HTTPS_PROXY to be the address of a proxy, got: "http://"),
+                   fn -> install(context, environment: %{"HTTPS_PROXY" => "http://"}) end
     end
   end
 

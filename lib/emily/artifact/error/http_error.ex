@@ -2,7 +2,7 @@ defmodule Emily.Artifact.HttpError do
   @moduledoc """
   A request that got no usable answer.
 
-  `reason` is `{:status, code}`, `:timeout`, `:closed`, `:too_large`, `:unreadable`, `:bad_address`,
+  `reason` is `{:status, code}`, `{:proxy, code}`, `:timeout`, `:closed`, `:too_large`, `:unreadable`, `:bad_address`,
   `:plain_http` (an `http` address that is not loopback's), or what the transport said.
   `retry_after` is the number of seconds that the server asked to be left alone for.
   """
@@ -25,14 +25,17 @@ defmodule Emily.Artifact.HttpError do
 
   @doc "Whether the same request may well succeed a moment later."
   @spec transient?(t()) :: boolean()
-  def transient?(%__MODULE__{reason: {:status, code}}), do: code in [408, 429] or code in 500..599
+  def transient?(%__MODULE__{reason: {who, code}}) when who in [:status, :proxy],
+    do: code in [408, 429] or code in 500..599
 
   def transient?(%__MODULE__{reason: reason}),
     do: reason in [:timeout, :closed, :econnreset, :etimedout]
 
   @doc "Whether the server could not be reached, or could not answer: the state of being offline."
   @spec offline?(t()) :: boolean()
-  def offline?(%__MODULE__{reason: {:status, code}}), do: code in 500..599
+  def offline?(%__MODULE__{reason: {who, code}}) when who in [:status, :proxy],
+    do: code in 500..599
+
   def offline?(%__MODULE__{reason: reason}), do: is_atom(reason) and reason not in @answers
 
   @doc "Whether the address is in order, and has no such file."
@@ -45,6 +48,7 @@ defmodule Emily.Artifact.HttpError do
   def cause(%__MODULE__{reason: reason}) do
     case reason do
       {:status, code} -> "the server answered with status #{code}"
+      {:proxy, code} -> "the proxy answered with status #{code}"
       :timeout -> "the server did not answer in time"
       :closed -> "the connection was closed in the middle"
       :too_large -> "the answer is too large"
