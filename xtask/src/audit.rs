@@ -56,6 +56,11 @@ pub fn folder(dir: &Path, names: &[String], selection: &Selection) -> Result<Aud
     })
 }
 
+/// Whether a file of this name is code: a library, or kernels for a GPU.
+pub fn is_binary(name: &str) -> bool {
+    is_library(name) || name.ends_with(".metallib")
+}
+
 /// Whether a file of this name has to be a shared library.
 pub fn is_library(name: &str) -> bool {
     name.ends_with(".dylib") || name.ends_with(".so") || name.contains(".so.")

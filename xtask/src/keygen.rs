@@ -107,7 +107,7 @@ pub fn write(plan: &Plan) -> Result<KeyPair> {
                 .into(),
         );
     }
-    let mut entries = Entries::load(plan.keys)?;
+    let mut entries = Entries::load_or_none(plan.keys)?;
     if plan.rotate {
         end_ranges(&mut entries, plan.from)?;
     }

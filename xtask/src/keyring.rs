@@ -68,6 +68,17 @@ impl Entries {
         Self::parse(&text).with_context(context)
     }
 
+    /// The list in the file at `path`; without such a file, one without keys.
+    pub fn load_or_none(path: &Path) -> Result<Self> {
+        if path.exists() {
+            return Self::load(path);
+        }
+        Ok(Self {
+            schema: SCHEMA,
+            keys: vec![],
+        })
+    }
+
     fn parse(text: &str) -> Result<Self> {
         let entries: Self = serde_json::from_str(text).context("expected a list of keys")?;
         ensure!(

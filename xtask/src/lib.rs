@@ -18,6 +18,7 @@ pub mod keygen;
 pub mod keyring;
 pub mod lock;
 pub mod manifest;
+pub mod materials;
 mod mlx;
 mod nif;
 mod package;

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::{targets::Selection, version::Version};
+use crate::{audit, targets::Selection, version::Version};
 
 /// The manifest's name in the archive and in priv/.
 pub const NAME: &str = "manifest.json";
@@ -148,11 +148,12 @@ impl Manifest {
         violations
     }
 
-    /// The licences that `selection` asks for and this manifest lacks, one sentence each.
-    pub fn missing_licenses(&self, selection: &Selection) -> Vec<String> {
+    /// The licences and the bill of materials that `selection` asks for and this manifest lacks, one
+    /// sentence each.
+    pub fn missing_papers(&self, selection: &Selection) -> Vec<String> {
         let names = selection.variant.files.iter();
         names
-            .filter(|name| name.starts_with("LICENSE") && self.file(name).is_none())
+            .filter(|name| !audit::is_binary(name) && *name != NAME && self.file(name).is_none())
             .map(|name| format!("{name} is missing"))
             .collect()
     }

@@ -29,7 +29,10 @@ pub struct File {
 pub struct Built {
     /// libemily first, then its companions.
     pub libraries: Vec<File>,
-    pub licenses: Vec<File>,
+    /// Emily's own licence.
+    pub license: File,
+    /// The folder of the licences of what came with MLX.
+    pub licenses: PathBuf,
     /// The MLX inside.
     pub mlx: mlx::Prefix,
 }
@@ -86,20 +89,13 @@ pub fn build(selection: &Selection, from: Option<Provider>) -> Result<Built> {
     ensure!(path.is_file(), "Cargo left no {}", path.display());
     let mut libraries = vec![File { name, path }];
     libraries.extend(listed(&prefix.join("lib"), allowed)?);
-    let mut licenses = listed(&prefix.join("licenses"), allowed)?;
-    for (name, path) in [
-        ("LICENSE", "LICENSE"),
-        ("LICENSE-mlx-c", "mlx_src/mlx-c/LICENSE"),
-    ] {
-        licenses.push(File {
-            name: name.into(),
-            path: workspace::root().join(path),
-        });
-    }
-    licenses.sort_by(|one, other| one.name.cmp(&other.name));
     Ok(Built {
         libraries,
-        licenses,
+        license: File {
+            name: "LICENSE".into(),
+            path: workspace::root().join("LICENSE"),
+        },
+        licenses: prefix.join("licenses"),
         mlx: mlx::read(&prefix)?,
     })
 }

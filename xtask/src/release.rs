@@ -14,7 +14,7 @@ use crate::{
     failure::Failure,
     flags::{self, Provider},
     manifest::{self, Manifest},
-    mlx, nif, progress, sidecar,
+    materials, mlx, nif, progress, sidecar,
     signing::SecretKey,
     targets::{Selection, Targets},
     workspace,
@@ -69,15 +69,20 @@ pub fn release(
     key: &SecretKey,
 ) -> Result<Asset> {
     let built = nif::build(selection, from)?;
-    let sources: Vec<_> = built
-        .libraries
-        .into_iter()
-        .chain(built.licenses)
-        .map(|file| Source {
-            name: file.name,
-            path: file.path,
-        })
-        .collect();
+    let source = |file: nif::File| Source {
+        name: file.name,
+        path: file.path,
+    };
+    let mut sources: Vec<_> = built.libraries.into_iter().map(source).collect();
+    let components = materials::gather(selection, &built.mlx, &sources, &built.licenses)?;
+    let papers = tempfile::tempdir().context("making a temporary folder")?;
+    sources.extend(materials::write(
+        papers.path(),
+        selection,
+        &components,
+        &sources,
+    )?);
+    sources.push(source(built.license));
     let mlx::Prefix { origin, rev, .. } = &built.mlx;
     let at_tag = built.mlx.revision.is_some() && rev.is_none();
     let mlx = manifest::Mlx {
@@ -169,7 +174,8 @@ fn describe(dir: &Path, selection: &Selection, mlx: manifest::Mlx) -> Result<Man
     };
     let mut violations = audit.violations;
     violations.extend(manifest.violations(workspace::VERSION, selection));
-    violations.extend(manifest.missing_licenses(selection));
+    violations.extend(manifest.missing_papers(selection));
+    violations.extend(materials::violations(dir, &manifest));
     if violations.is_empty() {
         return Ok(manifest);
     }

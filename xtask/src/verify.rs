@@ -15,7 +15,7 @@ use crate::{
     flags,
     keyring::Keyring,
     manifest::Manifest,
-    progress, sidecar,
+    materials, progress, sidecar,
     targets::{Selection, Targets},
 };
 
@@ -152,7 +152,11 @@ pub fn tarball_verdicts(
         Some(manifest) if whole => {
             verdicts.push(Verdict::new(
                 "the licences are there",
-                manifest.missing_licenses(&selection),
+                manifest.missing_papers(&selection),
+            ));
+            verdicts.push(Verdict::new(
+                "the bill of materials is of these files, and licensed",
+                materials::violations(unpacked.path(), &manifest),
             ));
             verdicts.extend(measured(&manifest, unpacked.path(), &selection)?);
         }

@@ -10,7 +10,7 @@ defmodule Emily.Artifact.InterruptionTest do
 
     test "at any event of an upgrade leaves the old state or the new one, and heals", context do
       # What stood there before has a file more, and others of another size.
-      old = Map.put(ReleaseFactory.files("of old"), "LICENSE-mlx", "MIT too")
+      old = Map.put(ReleaseFactory.files("of old"), "THIRD-PARTY", "MIT too")
       republish(context, ReleaseFactory.archive(context.artifact, old))
       assert {:ok, _manifest} = install(context)
       template = keep(context)

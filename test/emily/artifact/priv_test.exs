@@ -53,12 +53,12 @@ defmodule Emily.Artifact.PrivTest do
   end
 
   test "an exchange that was decided and interrupted is finished by whoever comes, even by many" do
-    old = Map.put(ReleaseFactory.files("of old"), "LICENSE-mlx", "MIT too")
+    old = Map.put(ReleaseFactory.files("of old"), "THIRD-PARTY", "MIT too")
 
     for interruption <- [
           :decided,
           {:placed, "libmlx.so"},
-          {:removed, "LICENSE-mlx"},
+          {:removed, "THIRD-PARTY"},
           {:placed, "manifest.json"}
         ] do
       priv = temporary_folder()

@@ -52,8 +52,8 @@ fn a_republished_archive_replaces_the_cached_one() {
     };
     let mut sources = world.sources();
     world.source("libmlx.so", &changed.bytes());
-    sources.retain(|source| source.name != "LICENSE-openblas");
-    sources.push(world.source("LICENSE-openblas", b"changed"));
+    sources.retain(|source| source.name != "LICENSE");
+    sources.push(world.source("LICENSE", b"changed"));
     let second = world.publish(&sources).unwrap();
     assert_ne!(first.sha256, second.sha256);
     assert_eq!(world.install(&server.url()).unwrap(), second.manifest);

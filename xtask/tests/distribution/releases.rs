@@ -3,6 +3,7 @@
 use std::fs;
 
 use object::elf;
+use xtask::release::Source;
 use xtask::verify::{table, tarball_verdicts, tarballs};
 
 use crate::{
@@ -71,7 +72,7 @@ fn packing_twice_gives_the_same_bytes() {
 fn a_build_that_breaks_the_rules_is_not_released() {
     let world = World::new();
     let mut sources = world.sources();
-    sources.retain(|source| source.name != "LICENSE-mlx");
+    sources.retain(|source| source.name != "LICENSE");
     let bad = Elf {
         needed: vec!["libc.so.6", "libtorch.so"],
         run_path: Some((elf::DT_RUNPATH, "/opt")),
@@ -90,10 +91,38 @@ fn a_build_that_breaks_the_rules_is_not_released() {
          may use\n         \
          manifest.json: install.sh is not a file of variant cpu\n         \
          manifest.json: glibc 9.99 is above the declared floor 2.35\n         \
-         LICENSE-mlx is missing\n\
+         LICENSE is missing\n\
          \nRun next: cargo xtask mlx --force --variant cpu --target linux-x86_64"
     );
     assert_eq!(names(&world.release()), [""; 0]);
+}
+
+#[test]
+fn papers_that_are_not_of_these_files_are_not_released() {
+    let world = World::new();
+    let sources = world.sources();
+    let changed = Elf {
+        symbol_versions: vec!["GLIBC_2.17"],
+        ..Elf::libmlx()
+    };
+    let papers = world.papers(&sources);
+    world.source("libmlx.so", &changed.bytes());
+    world.source("THIRD-PARTY", b"All rights reserved.");
+    let refusal = |sources: &[Source]| {
+        let error = world.publish_as_is(sources).err().unwrap().to_string();
+        error.split("\n\n").nth(1).unwrap().to_owned()
+    };
+    assert_eq!(
+        refusal(&[sources.clone(), papers].concat()),
+        "  rules: sbom.cdx.json: libmlx.so has another sha256\n         \
+         THIRD-PARTY: there is no licence of MLX 0.32.2"
+    );
+    assert_eq!(
+        refusal(&sources),
+        "  rules: THIRD-PARTY is missing\n         \
+         sbom.cdx.json is missing\n         \
+         sbom.cdx.json: No such file or directory (os error 2)"
+    );
 }
 
 #[test]
@@ -143,7 +172,8 @@ fn a_manifest_that_hopes_is_found_out() {
     draft.manifest.requires.glibc = Some("2.17".into());
     draft.manifest.requires.libraries.clear();
     draft.entries.clear();
-    for source in world.sources() {
+    let sources = world.sources();
+    for source in [world.papers(&sources), sources].concat() {
         draft.regular(&source.name, &fs::read(&source.path).unwrap());
     }
     draft.sort();
@@ -182,16 +212,10 @@ fn what_a_folder_lacks_is_found() {
     let mut draft = Draft::good(&world);
     draft
         .entries
-        .retain(|(header, _)| &*header.path_bytes() != b"LICENSE-mlx");
-    draft
-        .manifest
-        .files
-        .retain(|file| file.name != "LICENSE-mlx");
+        .retain(|(header, _)| &*header.path_bytes() != b"LICENSE");
+    draft.manifest.files.retain(|file| file.name != "LICENSE");
     world.publish_bytes(&gzip(&draft.tar()));
-    let expected = (
-        "the licences are there",
-        "LICENSE-mlx is missing".to_owned(),
-    );
+    let expected = ("the licences are there", "LICENSE is missing".to_owned());
     assert!(violations(&world).contains(&expected));
 }
 
@@ -216,7 +240,7 @@ fn irregular_headers_are_found() {
         "libemily.so: expected uid 0o0, got: 0o1750",
         "libemily.so: expected mtime 0o0, got: 0o1",
         "libemily.so: expected no user name",
-        "LICENSE-openblas: expected entries sorted by name",
+        "LICENSE: expected entries sorted by name",
     ] {
         assert!(
             found.contains(&(rule, violation.to_owned())),

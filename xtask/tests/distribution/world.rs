@@ -8,12 +8,14 @@ use std::{
 
 use tempfile::TempDir;
 use xtask::{
+    audit::is_binary,
     cache::Cache,
     host::Host,
     install::{Installer, parse_base},
     keygen,
     keyring::Keyring,
     manifest::{Manifest, Mlx},
+    materials::{self, Component},
     release::{Asset, Source, publish},
     sidecar,
     signing::{PublicKey, SecretKey},
@@ -95,21 +97,40 @@ impl World {
 
     /// All that a release of this selection needs.
     pub fn sources(&self) -> Vec<Source> {
-        let licenses = self
-            .selection
-            .variant
-            .files
-            .iter()
-            .filter(|name| name.starts_with("LICENSE"));
-        let mut sources: Vec<_> = licenses
-            .map(|name| self.source(name, format!("{name}\n").as_bytes()))
-            .collect();
-        sources.push(self.source("libemily.so", &Elf::libemily().bytes()));
-        sources.push(self.source("libmlx.so", &Elf::libmlx().bytes()));
-        sources
+        vec![
+            self.source("LICENSE", b"MIT"),
+            self.source("libemily.so", &Elf::libemily().bytes()),
+            self.source("libmlx.so", &Elf::libmlx().bytes()),
+        ]
     }
 
+    /// What the libraries among `sources` are made of, on paper.
+    pub fn papers(&self, sources: &[Source]) -> Vec<Source> {
+        let libraries: Vec<_> = sources
+            .iter()
+            .filter(|source| is_binary(&source.name))
+            .cloned()
+            .collect();
+        let mlx = Component {
+            name: "MLX".into(),
+            version: Some("0.32.2".into()),
+            purl: "pkg:generic/mlx@0.32.2".into(),
+            license: "MIT".into(),
+            sha256: None,
+            within: None,
+            files: vec!["libmlx.so".into()],
+            texts: vec!["MLX's licence".into()],
+        };
+        materials::write(&self.path("build"), &self.selection, &[mlx], &libraries).unwrap()
+    }
+
+    /// Publishes `sources` with their papers.
     pub fn publish(&self, sources: &[Source]) -> anyhow::Result<Asset> {
+        self.publish_as_is(&[sources, &self.papers(sources)].concat())
+    }
+
+    /// Publishes `sources` and nothing else.
+    pub fn publish_as_is(&self, sources: &[Source]) -> anyhow::Result<Asset> {
         let mlx = Mlx {
             version: "0.32.2".into(),
             mlx_c: "0.7.0".into(),
