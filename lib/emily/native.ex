@@ -5,6 +5,9 @@ defmodule Emily.Native do
   # The library is missing where Emily is not installed yet, and the doctor must still run there:
   # loading this module never fails, and each stub says why the library did not load.
 
+  # Has it compiled first.
+  require Emily.Native.Cuda
+
   @on_load :load
 
   @doc false
@@ -13,15 +16,28 @@ defmodule Emily.Native do
 
     # An install that was killed may have left files to be moved to their places.
     with :ok <- Emily.Artifact.Priv.settle(priv),
+         :ok <- Emily.Native.Cuda.prepare(priv),
          :ok <- :erlang.load_nif(String.to_charlist(Path.join(priv, "libemily")), 0) do
       :persistent_term.erase({__MODULE__, :load_error})
     else
       {:error, {_kind, text}} -> fail(to_string(text))
+      {:error, text} when is_binary(text) -> fail(text)
       {:error, exception} -> fail(Exception.message(exception))
     end
 
     :ok
+  rescue
+    # Mix may load this module before it has compiled those that find CUDA.
+    error in UndefinedFunctionError -> fail(Exception.message(error))
   end
+
+  @doc """
+  Tries again what failed when this module was loaded.
+
+  In a release that is before the configuration is read, which may say where CUDA is.
+  """
+  @spec ensure_loaded() :: :ok
+  def ensure_loaded, do: if(load_error(), do: load(), else: :ok)
 
   defp fail(text), do: :persistent_term.put({__MODULE__, :load_error}, text)
 

@@ -9,6 +9,7 @@ defmodule Emily.Settings do
   | --- | --- | --- |
   | `EMILY_CACHE` | | the folder that keeps verified downloads |
   | `EMILY_VARIANT` | `config :emily, variant: :cpu` | the variant to install; the target's default when absent |
+  | `CUDA_PATH`, `CUDA_HOME` | `config :emily, cuda_path: "/…/site-packages/nvidia"` | where CUDA is, for the variants that compute on NVIDIA's GPUs: a toolkit's folder, or pip's `nvidia`; see `Emily.Artifact.Cuda` |
   | `EMILY_RELEASE_URL` | `config :emily, release_url: "https://…/"` | where the assets are, in place of the project's release page: an `https` address, a folder as `file:///…`, or `http` on loopback |
   | `EMILY_OFFLINE` | `config :emily, offline: true` | `1` installs from the cache, or from a folder that the line above names, and asks no network |
   | | `config :emily, fallback: :raise` | what to do when an operation leaves the device: `:warn` (the default), `:silent` or `:raise`; the older `warn_on_fallback: true` and `false` mean `:warn` and `:silent` |
@@ -94,6 +95,22 @@ defmodule Emily.Settings do
   def flag(key) do
     default = Map.fetch!(__struct__(), key)
     boolean([{key, Application.get_env(:emily, key, default)}], key, default)
+  end
+
+  @doc """
+  The folders in which CUDA may be, in the order in which they count; some of them may not exist.
+
+      iex> Emily.Settings.cuda_paths(%{"CUDA_PATH" => "/opt/cuda"}, cuda_path: "/srv/nvidia")
+      ["/srv/nvidia", "/opt/cuda", "/usr/local/cuda"]
+  """
+  @spec cuda_paths(%{String.t() => String.t()}, keyword()) :: [Path.t()]
+  def cuda_paths(environment \\ System.get_env(), config \\ Application.get_all_env(:emily)) do
+    named = Enum.map(["CUDA_PATH", "CUDA_HOME"], &variable(environment, &1))
+
+    [configured(config, :cuda_path) | named]
+    |> Enum.reject(&is_nil/1)
+    |> Enum.concat(["/usr/local/cuda"])
+    |> Enum.uniq()
   end
 
   @doc """

@@ -17,6 +17,9 @@ use crate::{
     workspace,
 };
 
+/// What has CUDA's libraries loaded, in the variants for it.
+const CUDA: &str = "libemily_cuda.so";
+
 /// A file of a build and the name that it ships under.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct File {
@@ -61,7 +64,10 @@ pub fn build(selection: &Selection, from: Option<Provider>) -> Result<Built> {
     cargo
         .current_dir(workspace::root())
         .args(["build", "--release"]);
-    cargo.args(["--package", "emily-nif", "--target-dir"]);
+    for (package, _) in packages(selection) {
+        cargo.args(["--package", package]);
+    }
+    cargo.arg("--target-dir");
     let mut folder = match apart(selection, from)? {
         Some(folder) => {
             cargo.env(settings::MLX_PREFIX, &prefix);
@@ -84,10 +90,12 @@ pub fn build(selection: &Selection, from: Option<Provider>) -> Result<Built> {
     })?;
 
     let allowed = &selection.variant.files;
-    let name = selection.target.library.clone();
-    let path = folder.join("release").join(&name);
-    ensure!(path.is_file(), "Cargo left no {}", path.display());
-    let mut libraries = vec![File { name, path }];
+    let mut libraries = Vec::new();
+    for (_, name) in packages(selection) {
+        let path = folder.join("release").join(&name);
+        ensure!(path.is_file(), "Cargo left no {}", path.display());
+        libraries.push(File { name, path });
+    }
     libraries.extend(listed(&prefix.join("lib"), allowed)?);
     Ok(Built {
         libraries,
@@ -98,6 +106,15 @@ pub fn build(selection: &Selection, from: Option<Provider>) -> Result<Built> {
         licenses: prefix.join("licenses"),
         mlx: mlx::read(&prefix)?,
     })
+}
+
+/// The crates that the variant ships, libemily's first, and the library that each becomes.
+fn packages(selection: &Selection) -> Vec<(&'static str, String)> {
+    let mut packages = vec![("emily-nif", selection.target.library.clone())];
+    if selection.variant.files.iter().any(|file| file == CUDA) {
+        packages.push(("emily-cuda", CUDA.to_owned()));
+    }
+    packages
 }
 
 /// The Cargo folder of what is built against another prefix than the one that mlx-sys looks for by

@@ -5,10 +5,11 @@ defmodule Emily.Artifact.Host do
   Everything is learnt through an injected `t:environment/0`, so that a test can be any machine.
   """
 
-  alias Emily.Artifact.Targets
+  alias Emily.Artifact.{Cuda, Targets}
+  alias Emily.Settings
 
   @enforce_keys [:os, :arch, :target, :nif, :otp]
-  defstruct @enforce_keys ++ [:glibc, :glibcxx, :macos, libraries: %{}]
+  defstruct @enforce_keys ++ [:glibc, :glibcxx, :macos, libraries: %{}, cuda_paths: []]
 
   @type t :: %__MODULE__{
           os: String.t(),
@@ -19,7 +20,8 @@ defmodule Emily.Artifact.Host do
           glibc: String.t() | nil,
           glibcxx: String.t() | nil,
           macos: String.t() | nil,
-          libraries: %{String.t() => Path.t()}
+          libraries: %{String.t() => Path.t()},
+          cuda_paths: [Path.t()]
         }
 
   @typedoc """
@@ -33,7 +35,8 @@ defmodule Emily.Artifact.Host do
           variables: %{String.t() => String.t()},
           command: (String.t(), [String.t()] -> {:ok, String.t()} | :error),
           read: (Path.t() -> {:ok, binary()} | {:error, term()}),
-          list: (Path.t() -> {:ok, [String.t()]} | {:error, term()})
+          list: (Path.t() -> {:ok, [String.t()]} | {:error, term()}),
+          cuda_paths: [Path.t()]
         }
 
   @standard_folders ~w(/lib64 /usr/lib64 /lib /usr/lib /usr/local/lib)
@@ -49,8 +52,16 @@ defmodule Emily.Artifact.Host do
       variables: System.get_env(),
       command: &command/2,
       read: &File.read/1,
-      list: &File.ls/1
+      list: &File.ls/1,
+      cuda_paths: cuda_paths()
     }
+  end
+
+  # A setting of the wrong type is the doctor's to report, and not for each look at the machine.
+  defp cuda_paths do
+    Settings.cuda_paths()
+  rescue
+    ArgumentError -> Settings.cuda_paths(System.get_env(), [])
   end
 
   # Some systems keep ldconfig where only root's PATH looks.
@@ -116,11 +127,17 @@ defmodule Emily.Artifact.Host do
 
   defp linux(host, environment) do
     mapped = mapped_libraries(environment)
-    libraries = Map.merge(libraries_of_the_loader(host.arch, mapped, environment), mapped)
+
+    libraries =
+      host.arch
+      |> libraries_of_the_loader(mapped, environment)
+      |> Map.merge(libraries_of_cuda(environment))
+      |> Map.merge(mapped)
 
     %{
       host
       | libraries: libraries,
+        cuda_paths: environment.cuda_paths,
         glibc: glibc_version(libraries["libc.so.6"], environment),
         glibcxx: glibcxx_version(libraries["libstdc++.so.6"], environment)
     }
@@ -147,6 +164,14 @@ defmodule Emily.Artifact.Host do
     listed(@standard_folders ++ beside, environment)
     |> Map.merge(loader_cache(arch, environment))
     |> Map.merge(listed(preferred, environment))
+  end
+
+  # Libemily has them loaded from there, so the loader need not find them.
+  defp libraries_of_cuda(environment) do
+    environment.cuda_paths
+    |> Enum.reverse()
+    |> Enum.flat_map(&Cuda.library_folders(&1, environment.list))
+    |> listed(environment)
   end
 
   defp listed(folders, environment) do

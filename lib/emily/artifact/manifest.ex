@@ -6,7 +6,7 @@ defmodule Emily.Artifact.Manifest do
   """
 
   alias Emily.Artifact
-  alias Emily.Artifact.{Host, ManifestError, Targets, UnfitHostError}
+  alias Emily.Artifact.{Cuda, Host, ManifestError, Targets, UnfitHostError}
 
   @name "manifest.json"
   @max_bytes 1_048_576
@@ -239,10 +239,17 @@ defmodule Emily.Artifact.Manifest do
         floor_problem("glibc", requires.glibc, host.glibc),
         floor_problem("libstdc++ with GLIBCXX", requires.glibcxx, host.glibcxx),
         floor_problem("macOS", requires.macos, host.macos)
-        | Enum.map(missing, &"the shared library #{&1}")
+        | Enum.map(missing, &library_problem(manifest.variant, &1))
       ],
       &is_nil/1
     )
+  end
+
+  defp library_problem(variant, name) do
+    case Cuda.packages(variant, name) do
+      nil -> "the shared library #{name}"
+      packages -> "the shared library #{name}, which is in #{packages}"
+    end
   end
 
   defp target_problem(target, %Host{target: target}), do: nil

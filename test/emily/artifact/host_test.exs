@@ -22,7 +22,8 @@ defmodule Emily.Artifact.HostTest do
         end
       end,
       read: fn path -> with :error <- Map.fetch(files, path), do: {:error, :enoent} end,
-      list: fn path -> with :error <- Map.fetch(folders, path), do: {:error, :enoent} end
+      list: fn path -> with :error <- Map.fetch(folders, path), do: {:error, :enoent} end,
+      cuda_paths: parts[:cuda_paths] || []
     }
   end
 
@@ -80,6 +81,27 @@ defmodule Emily.Artifact.HostTest do
     assert Host.library(host, "libdl.so.2") == "/opt/lib/libdl.so.2"
     assert Host.library(host, "libonly32.so.1") == nil
     assert Host.library(host, "README") == nil
+  end
+
+  test "what is in CUDA's folders is found, from the first of them" do
+    host =
+      Host.detect(
+        machine(
+          cuda_paths: ["/venv/nvidia", "/usr/local/cuda"],
+          folders: %{
+            "/venv/nvidia" => ["cudnn", "cu13"],
+            "/venv/nvidia/cudnn/lib" => ["libcudnn.so.9"],
+            "/venv/nvidia/cu13/lib" => ["libnvrtc.so.13"],
+            "/usr/local/cuda/lib64" => ["libcudnn.so.9", "libcufft.so.12"]
+          }
+        )
+      )
+
+    assert host.libraries == %{
+             "libcudnn.so.9" => "/venv/nvidia/cudnn/lib/libcudnn.so.9",
+             "libnvrtc.so.13" => "/venv/nvidia/cu13/lib/libnvrtc.so.13",
+             "libcufft.so.12" => "/usr/local/cuda/lib64/libcufft.so.12"
+           }
   end
 
   test "Linux without glibc has neither version" do

@@ -9,6 +9,7 @@
 
 mod checkout;
 mod elf;
+mod headers;
 mod mlx_c;
 pub mod openblas;
 mod source;
@@ -148,6 +149,7 @@ fn fill(
             record.mlx = built.version;
         }
     }
+    headers::pack(selection, draft.path())?;
     fs::write(
         draft.path().join("prefix.json"),
         serde_json::to_string_pretty(&record)? + "\n",
