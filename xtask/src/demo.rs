@@ -18,7 +18,9 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{
     failure::Failure,
-    flags, keygen, package, process, progress, python,
+    flags, keygen,
+    keyring::Entries,
+    package, process, progress, python,
     release::{self, Asset},
     serve, settings, setup,
     signing::SecretKey,
@@ -41,6 +43,23 @@ pub fn run(flags: &flags::Demo) -> Result<()> {
     let summary = outcome?;
     println!("\n{summary}{times}");
     Ok(())
+}
+
+/// Has a fresh project in the empty place `root` install `variant` from `url`, trusting `keys`, and
+/// asks the doctor.
+pub fn consume(root: &Path, url: &str, variant: &str, keys: &Entries) -> Result<()> {
+    fs::create_dir(root).with_context(|| format!("making {}", root.display()))?;
+    let demo = Demo::in_folder(root)?;
+    package::copy(&demo.package, keys)?;
+    let template = workspace::root().join("xtask/demo/consumer");
+    workspace::copy_folder(&template, &demo.consumer)?;
+    let mix = |arguments: &[&str]| {
+        let mut mix = demo.mix(url, arguments);
+        mix.env(settings::VARIANT, variant);
+        mix
+    };
+    process::run(&mut mix(&["compile"]))?;
+    doctor::ask(mix)
 }
 
 /// The folders of one demo.
@@ -72,11 +91,11 @@ impl Demo {
         let keys = keygen::generate()?;
         let asset = times.take("build and release", || {
             let key = SecretKey::from_text(&keys.secret)?;
-            release::release(&targets, &selection, None, &self.release, &key)
+            release::release(&targets, &selection, None, &self.release, Some(&key))
         })?;
 
         let template = workspace::root().join("xtask/demo");
-        package::copy(&self.package, &keys.public)?;
+        package::copy(&self.package, &Entries::of(&keys.public)?)?;
         workspace::copy_folder(&template.join("consumer"), &self.consumer)?;
         let server = serve::start(&self.release, 0)?;
         let url = server.url();

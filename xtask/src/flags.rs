@@ -22,6 +22,12 @@ pub enum Command {
     Nif(Nif),
     /// Build, audit, pack, hash and sign one variant for one target
     Release(Release),
+    /// Sign what was released without a signature
+    Sign(Sign),
+    /// Print the cells of a release, for the workflows
+    Matrix(Matrix),
+    /// Install from a release folder as consumers do, and look whether it works
+    Prove(Prove),
     /// Check a tarball or a release folder against every rule of the install contract
     Verify(Verify),
     /// Install a published variant as a consumer would, from Rust
@@ -119,6 +125,42 @@ pub struct Release {
     /// The secret key's file; otherwise EMILY_SECRET_KEY holds the key itself
     #[arg(long, value_name = "FILE")]
     pub secret_key: Option<PathBuf>,
+    /// Leave the signature to `cargo xtask sign`
+    #[arg(long, conflicts_with = "secret_key")]
+    pub unsigned: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Sign {
+    /// A tarball, or a folder that holds a release
+    pub path: PathBuf,
+    /// The secret key's file; otherwise EMILY_SECRET_KEY holds the key itself
+    #[arg(long, value_name = "FILE")]
+    pub secret_key: Option<PathBuf>,
+    /// The one public key to trust, in minisign's form; the keys of release/keys.json when absent
+    #[arg(long, value_name = "FILE")]
+    pub public_key: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct Matrix {
+    /// Fail unless this is the tag of this version, and a key signs it
+    #[arg(long, value_name = "TAG")]
+    pub tag: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct Prove {
+    /// A folder that holds a release
+    pub path: PathBuf,
+    #[command(flatten)]
+    pub cell: Cell,
+    /// The one public key to trust, in minisign's form; the keys of release/keys.json when absent
+    #[arg(long, value_name = "FILE")]
+    pub public_key: Option<PathBuf>,
+    /// Install what is missing without asking
+    #[arg(long)]
+    pub yes: bool,
 }
 
 #[derive(Debug, Args)]

@@ -19,18 +19,21 @@ pub mod keyring;
 pub mod lock;
 pub mod manifest;
 pub mod materials;
+mod matrix;
 mod mlx;
 mod nif;
 mod package;
 mod pin;
 mod process;
 pub mod progress;
+mod prove;
 mod python;
 pub mod release;
 pub mod serve;
 mod settings;
 mod setup;
 pub mod sidecar;
+pub mod sign;
 pub mod signing;
 pub mod targets;
 mod test;
@@ -74,6 +77,9 @@ fn next(command: &Command) -> &'static str {
         Command::Bench(_) | Command::Release(_) => "cargo xtask nif",
         Command::Demo(_) => "cargo xtask demo --keep",
         Command::Install(_) => "cargo xtask install --help",
+        Command::Matrix(_) => "cargo xtask tidy",
+        Command::Prove(_) => "cargo xtask verify --help",
+        Command::Sign(_) => "cargo xtask sign --help",
         Command::Keygen(_) => "cargo xtask keygen --help",
         Command::Mlx(_) => "cargo xtask mlx --force",
         Command::Nif(_) | Command::Test(_) => "cargo xtask setup",
@@ -89,11 +95,14 @@ fn carry_out(command: Command) -> anyhow::Result<ExitCode> {
         Command::Demo(flags) => demo::run(&flags)?,
         Command::Install(flags) => install::run(&flags)?,
         Command::Keygen(flags) => keygen::run(&flags)?,
+        Command::Matrix(flags) => matrix::run(&flags)?,
         Command::Mlx(flags) => mlx::run(&flags)?,
         Command::Nif(flags) => nif::run(&flags)?,
+        Command::Prove(flags) => prove::run(&flags)?,
         Command::Release(flags) => release::run(&flags)?,
         Command::Serve(flags) => serve::run(&flags)?,
         Command::Setup(flags) => setup::run(&flags)?,
+        Command::Sign(flags) => sign::run(&flags)?,
         Command::Test(flags) => return test::run(&flags),
         Command::Tidy => tidy::run()?,
         Command::Verify(flags) => verify::run(&flags)?,
@@ -150,11 +159,14 @@ mod tests {
             &["demo"],
             &["install"],
             &["keygen", "--secret-key", "a"],
+            &["matrix"],
             &["mlx"],
             &["nif"],
+            &["prove", "a"],
             &["release", "--out", "a"],
             &["serve", "a"],
             &["setup"],
+            &["sign", "a"],
             &["test"],
             &["tidy"],
             &["verify", "a"],

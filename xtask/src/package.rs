@@ -9,9 +9,9 @@ use crate::{
     process, workspace,
 };
 
-/// Copies the files of mix.exs's package list into the empty folder `into`, with the key in
-/// `public`, minisign's two lines, in the place of the release keys.
-pub fn copy(into: &Path, public: &str) -> Result<()> {
+/// Copies the files of mix.exs's package list into the empty folder `into`, with `keys` in
+/// the place of the release keys.
+pub fn copy(into: &Path, keys: &Entries) -> Result<()> {
     for name in files()? {
         let (from, to) = (workspace::root().join(&name), into.join(&name));
         if from.is_dir() {
@@ -27,7 +27,7 @@ pub fn copy(into: &Path, public: &str) -> Result<()> {
         }
     }
     let name = keyring::NAME;
-    let text = Entries::of(public)?.text()?;
+    let text = keys.text()?;
     fs::write(into.join(name), text).with_context(|| format!("writing {name}"))
 }
 

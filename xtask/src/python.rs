@@ -1,4 +1,4 @@
-//! Python packages that the demo and the benchmarks compare with, under `target/python/`.
+//! Python packages that the demo, the tests and the benchmarks use, under `target/python/`.
 
 use std::{
     fs,
@@ -12,6 +12,9 @@ use crate::{failure::Failure, process, progress, workspace};
 
 /// The version that results are compared with.
 pub const NUMPY: &str = "numpy==2.2.6";
+
+/// The linter for workflows, whose package is one program.
+pub const ZIZMOR: &str = "zizmor==1.32.0";
 
 /// A Python that can import `requirements`, which pip fetches once.
 #[derive(Debug)]
@@ -58,6 +61,11 @@ impl Python {
     /// The folder of its packages.
     pub fn packages(&self) -> &Path {
         &self.packages
+    }
+
+    /// A program that came with its packages.
+    pub fn program(&self, name: &str) -> PathBuf {
+        self.packages.join("bin").join(name)
     }
 
     /// The start of a command line.

@@ -30,7 +30,7 @@ pub struct Asset {
     pub tarball: PathBuf,
     /// The text beside it that carries its checksum.
     pub sidecar: PathBuf,
-    /// The signature over the sidecar.
+    /// The signature over the sidecar; absent until it is signed.
     pub signature: PathBuf,
     /// The tarball's SHA-256.
     pub sha256: String,
@@ -52,9 +52,12 @@ pub fn run(flags: &flags::Release) -> Result<()> {
     let targets = Targets::load()?;
     let selection = targets.select(&flags.cell)?;
     // Before the build: nobody wants to learn afterwards that the key is missing.
-    let key = SecretKey::load(flags.secret_key.as_deref())?;
-    let asset = release(&targets, &selection, flags.from, &flags.out, &key)?;
-    for path in [&asset.tarball, &asset.sidecar, &asset.signature] {
+    let key = (!flags.unsigned)
+        .then(|| SecretKey::load(flags.secret_key.as_deref()))
+        .transpose()?;
+    let asset = release(&targets, &selection, flags.from, &flags.out, key.as_ref())?;
+    let files = [&asset.tarball, &asset.sidecar, &asset.signature];
+    for path in files.into_iter().filter(|path| path.exists()) {
         println!("{}", path.display());
     }
     Ok(())
@@ -66,7 +69,7 @@ pub fn release(
     selection: &Selection,
     from: Option<Provider>,
     out: &Path,
-    key: &SecretKey,
+    key: Option<&SecretKey>,
 ) -> Result<Asset> {
     let built = nif::build(selection, from)?;
     let source = |file: nif::File| Source {
@@ -95,14 +98,14 @@ pub fn release(
     publish(targets, selection, &sources, mlx, out, key)
 }
 
-/// Audits, packs, hashes and signs `sources`; `out` receives the three files by rename.
+/// Audits, packs, hashes and, with a key, signs `sources`; `out` receives the files by rename.
 pub fn publish(
     targets: &Targets,
     selection: &Selection,
     sources: &[Source],
     mlx: manifest::Mlx,
     out: &Path,
-    key: &SecretKey,
+    key: Option<&SecretKey>,
 ) -> Result<Asset> {
     let asset = selection.asset(targets);
     fs::create_dir_all(out).with_context(|| format!("making {}", out.display()))?;
@@ -127,13 +130,23 @@ pub fn publish(
     )?;
     let sha256 = sidecar::sha256_of(&tarball)?;
     let text = sidecar::text(&sha256, &asset);
-    let signature = key.sign(text.as_bytes(), &asset)?;
+    let signature = key
+        .map(|key| key.sign(text.as_bytes(), &asset))
+        .transpose()?;
     let (sidecar_name, signature_name) = (sidecar::name(&asset), sidecar::signature_name(&asset));
     fs::write(staging.path().join(&sidecar_name), text)?;
-    fs::write(staging.path().join(&signature_name), signature)?;
     step.finish(&progress::size(fs::metadata(&tarball)?.len()));
 
-    for name in [&asset, &sidecar_name, &signature_name] {
+    let mut names = vec![&asset, &sidecar_name];
+    match signature {
+        Some(signature) => {
+            fs::write(staging.path().join(&signature_name), signature)?;
+            names.push(&signature_name);
+        }
+        // An earlier release's would not hold.
+        None => drop(fs::remove_file(out.join(&signature_name))),
+    }
+    for name in names {
         fs::set_permissions(staging.path().join(name), fs::Permissions::from_mode(0o644))?;
         fs::rename(staging.path().join(name), out.join(name))
             .with_context(|| format!("writing {}", out.join(name).display()))?;

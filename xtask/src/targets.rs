@@ -35,6 +35,8 @@ pub struct Target {
     pub triple: String,
     /// The file that the BEAM loads.
     pub library: String,
+    /// The machine that its releases are built on, as the workflows name it.
+    pub runner: String,
     /// The variant for those who name none.
     pub default_variant: String,
     /// Libraries that every host of this target has.
@@ -50,6 +52,12 @@ pub struct Variant {
     pub targets: Vec<String>,
     /// The highest that a release may ask of its host, by name.
     pub floors: BTreeMap<String, String>,
+    /// The machines that build it, where the targets' own do not, by target.
+    #[serde(default)]
+    pub runners: BTreeMap<String, String>,
+    /// The machines that can load it, where those that build it cannot, by target.
+    #[serde(default)]
+    pub proving_runners: BTreeMap<String, String>,
     /// Libraries that hosts of this variant have besides the target's.
     pub system_libraries: Vec<String>,
     /// The files that an archive may hold.
@@ -179,6 +187,18 @@ impl Selection {
     /// This version's tarball.
     pub fn asset(&self, targets: &Targets) -> String {
         targets.asset_name(workspace::VERSION, self)
+    }
+
+    /// The machine that builds it.
+    pub fn runner(&self) -> &str {
+        let own = self.variant.runners.get(&self.target_name);
+        own.unwrap_or(&self.target.runner)
+    }
+
+    /// The machine that can load it.
+    pub fn proving_runner(&self) -> &str {
+        let own = self.variant.proving_runners.get(&self.target_name);
+        own.map_or_else(|| self.runner(), String::as_str)
     }
 
     /// The libraries that a host may be expected to have.

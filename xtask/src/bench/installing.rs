@@ -12,7 +12,9 @@ use anyhow::{Context as _, Result, ensure};
 use super::report::{Goal, Row};
 use crate::{
     failure::Failure,
-    keygen, package, process, progress, release, serve, settings,
+    keygen,
+    keyring::Entries,
+    package, process, progress, release, serve, settings,
     signing::SecretKey,
     targets::{Selection, Targets},
 };
@@ -40,7 +42,7 @@ pub fn rows(targets: &Targets, selection: &Selection) -> Result<Vec<Row>> {
     let published = root.join("release");
     fs::create_dir(&published)?;
     let key = SecretKey::from_text(&keys.secret)?;
-    let asset = release::release(targets, selection, None, &published, &key)?;
+    let asset = release::release(targets, selection, None, &published, Some(&key))?;
     let name = asset
         .tarball
         .file_name()
@@ -52,7 +54,7 @@ pub fn rows(targets: &Targets, selection: &Selection) -> Result<Vec<Row>> {
     let (with, without) = (root.join("with"), root.join("without"));
     for project in [&with, &without] {
         fs::create_dir(project)?;
-        package::copy(project, &keys.public)?;
+        package::copy(project, &Entries::of(&keys.public)?)?;
     }
     drop_compiler(&without.join("mix.exs"))?;
     let project = Project {

@@ -12,7 +12,7 @@ use super::{
     check_names,
     outcome::{Outcome, of_cargo, of_ex_unit},
 };
-use crate::{demo, flags, nif, process, settings, tidy, workspace};
+use crate::{demo, flags, nif, process, python, settings, tidy, workspace};
 
 /// One row of the closing table.
 pub struct Suite {
@@ -21,7 +21,7 @@ pub struct Suite {
     pub run: fn() -> Result<Outcome>,
 }
 
-const ALL: [Suite; 11] = [
+const ALL: [Suite; 12] = [
     Suite {
         name: "rustfmt",
         about: "Rust is formatted",
@@ -36,6 +36,11 @@ const ALL: [Suite; 11] = [
         name: "tidy",
         about: "the repository keeps its own rules",
         run: tidy_rules,
+    },
+    Suite {
+        name: "workflows",
+        about: "the workflows give nothing away",
+        run: workflows,
     },
     Suite {
         name: "clippy",
@@ -162,6 +167,26 @@ fn tidy_rules() -> Result<Outcome> {
     })
 }
 
+/// What a linter for workflows finds without a network: injections, permissions, secrets, pins.
+fn workflows() -> Result<Outcome> {
+    let Ok(packages) = python::with("zizmor", &[python::ZIZMOR]) else {
+        return Ok(Outcome::skipped(
+            "pip could not fetch zizmor, the linter for workflows",
+        ));
+    };
+    let mut linter = Command::new(packages.program("zizmor"));
+    linter.current_dir(workspace::root()).args([
+        "--offline",
+        "--no-progress",
+        "--persona",
+        "pedantic",
+        "--min-severity",
+        "low",
+        ".github/workflows",
+    ]);
+    status(linter)
+}
+
 fn clippy() -> Result<Outcome> {
     status(cargo(&[
         "clippy",
@@ -280,8 +305,8 @@ mod tests {
         }
         assert_eq!(
             chosen(&["all".into()]).map(|_| ()).unwrap_err().to_string(),
-            "expected a suite to be one of rustfmt, mix-format, tidy, clippy, mix-compile, cargo, bare, \
-             nx, demo, soak, fuzz, got: all"
+            "expected a suite to be one of rustfmt, mix-format, tidy, workflows, clippy, mix-compile, \
+             cargo, bare, nx, demo, soak, fuzz, got: all"
         );
     }
 

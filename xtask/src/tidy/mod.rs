@@ -2,6 +2,7 @@
 
 mod rules;
 mod tree;
+mod workflows;
 
 use std::fmt;
 

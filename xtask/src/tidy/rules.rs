@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Breaks, tree::Tree};
+use super::{Breaks, tree::Tree, workflows};
 use crate::{
     keyring::{self, Keyring},
     pin::Pin,
@@ -16,7 +16,7 @@ const MAX_LINES: usize = 500;
 type Rule = fn(&Tree) -> Breaks;
 
 /// Every rule, named as one would say it.
-pub const ALL: [(&str, Rule); 11] = [
+pub const ALL: [(&str, Rule); 14] = [
     ("mix.exs and Cargo.toml say the same version", version),
     (
         "README's table has every EMILY_* variable",
@@ -39,7 +39,13 @@ pub const ALL: [(&str, Rule); 11] = [
     ),
     ("targets.json and pin.json are consistent", data_consistent),
     ("a release key signs this version", release_keys),
-    ("workflows hold no logic", workflows),
+    ("workflows hold no logic", workflows::logic),
+    ("workflows pin the actions they use", workflows::pins),
+    (
+        "workflows ask for no permission by default",
+        workflows::permissions,
+    ),
+    ("workflows name no cell of a release", workflows::cells),
 ];
 
 fn version(tree: &Tree) -> Breaks {
@@ -347,30 +353,6 @@ fn pin_consistent(pin: &Pin, targets: &Targets) -> Breaks {
             "mlx-c's crate has no sha256: {}",
             pin.mlx_c.krate.sha256
         ));
-    }
-    breaks
-}
-
-fn workflows(tree: &Tree) -> Breaks {
-    let mut breaks = Vec::new();
-    for (path, text) in tree.select(&[".github/workflows/"], &[".yml", ".yaml"]) {
-        for (number, line) in text.lines().enumerate() {
-            let step = line.trim_start().trim_start_matches("- ");
-            let Some(command) = step.strip_prefix("run:").map(str::trim) else {
-                continue;
-            };
-            let block = command.is_empty() || command.starts_with(['|', '>']);
-            if block
-                || ["&&", "||", ";", "$(", "`", " if ", " | "]
-                    .iter()
-                    .any(|word| command.contains(word))
-            {
-                breaks.push(format!(
-                    "{path}:{}: what a step decides belongs into xtask",
-                    number + 1
-                ));
-            }
-        }
     }
     breaks
 }

@@ -5,10 +5,11 @@ use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf};
 use xtask::{
     keygen::{self, KeyPair, Plan},
     keyring::{Entries, Keyring},
+    sign::sign,
     signing::{PublicKey, SecretKey},
 };
 
-use crate::world::names;
+use crate::world::{World, names};
 
 const ASSET: &str = "a.tar.gz";
 const SIDECAR: &[u8] = b"text of a sidecar";
@@ -294,4 +295,39 @@ fn anything_but_a_key_is_refused() {
         error.ends_with("Run next: cargo xtask keygen --secret-key FILE"),
         "{error}"
     );
+}
+
+#[test]
+fn what_was_released_unsigned_is_signed_elsewhere() {
+    let (world, signed) = World::released();
+    let keyring = world.keyring();
+    let (key, stranger) = (world.secret_key(), keygen::generate().unwrap());
+    let stranger = SecretKey::from_text(&stranger.secret).unwrap();
+    let asset = world.publish_unsigned(&world.sources()).unwrap();
+    assert_eq!(asset.sha256, signed.sha256);
+    // The signature of the release before is gone.
+    assert!(!asset.signature.exists());
+
+    let sign = |key: &SecretKey| sign(&asset.tarball, &world.targets, key, &keyring);
+    let error = format!("{:#}", sign(&stranger).unwrap_err());
+    assert!(
+        error.starts_with(&format!(
+            "nobody would believe this signature of {}: expected a signature by the key",
+            world.asset()
+        )),
+        "{error}"
+    );
+    assert!(!asset.signature.exists());
+
+    sign(&key).unwrap();
+    let text = fs::read(&asset.sidecar).unwrap();
+    let signature = fs::read(&asset.signature).unwrap();
+    let version = env!("CARGO_PKG_VERSION");
+    keyring
+        .verify(&text, &signature, &world.asset(), version)
+        .unwrap();
+
+    fs::write(&asset.tarball, b"another").unwrap();
+    let error = sign(&key).unwrap_err().to_string();
+    assert!(error.starts_with("expected the sha256 of "), "{error}");
 }

@@ -131,6 +131,15 @@ impl World {
 
     /// Publishes `sources` and nothing else.
     pub fn publish_as_is(&self, sources: &[Source]) -> anyhow::Result<Asset> {
+        self.publish_with(sources, Some(&self.secret_key()))
+    }
+
+    /// Publishes `sources` with their papers, for somebody else to sign.
+    pub fn publish_unsigned(&self, sources: &[Source]) -> anyhow::Result<Asset> {
+        self.publish_with(&[sources, &self.papers(sources)].concat(), None)
+    }
+
+    fn publish_with(&self, sources: &[Source], key: Option<&SecretKey>) -> anyhow::Result<Asset> {
         let mlx = Mlx {
             version: "0.32.2".into(),
             mlx_c: "0.7.0".into(),
@@ -138,14 +147,13 @@ impl World {
             tag: None,
             revision: None,
         };
-        let key = self.secret_key();
         publish(
             &self.targets,
             &self.selection,
             sources,
             mlx,
             &self.release(),
-            &key,
+            key,
         )
     }
 

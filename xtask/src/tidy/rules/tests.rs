@@ -6,7 +6,7 @@ fn each_rule_sees_what_breaks_it() {
     let left = ["# TO", "DO: later"].concat();
     let key = format!("RWRTY0Iy{}", "A".repeat(204));
     let open_key = format!("RWQAAEIy{}", "A".repeat(204));
-    let cases: [(Rule, Tree, &[&str]); 13] = [
+    let cases: [(Rule, Tree, &[&str]); 17] = [
         (
             release_keys,
             [(
@@ -114,7 +114,7 @@ fn each_rule_sees_what_breaks_it() {
             ],
         ),
         (
-            workflows,
+            workflows::logic,
             [(
                 ".github/workflows/a.yml",
                 "    - run: cargo xtask test\n    - run: |\n        x\n      run: a && b\n",
@@ -136,9 +136,62 @@ fn each_rule_sees_what_breaks_it() {
             &[],
         ),
         (
-            workflows,
+            workflows::logic,
             [(".github/workflows/a.yml", "    runs-on: ubuntu-22.04\n")].into(),
             &[],
+        ),
+        (
+            workflows::pins,
+            [(
+                ".github/workflows/a.yml",
+                "  - uses: a/b@v4\n  - uses: a/b@0123456789012345678901234567890123456789\n  \
+                 - uses: ./own\n  \
+                 - uses: a/b@0123456789abcdef0123456789abcdef01234567 # v4.2.2\n",
+            )]
+            .into(),
+            &[
+                ".github/workflows/a.yml:1: expected an action at a commit, with # and its version, \
+                 got: a/b@v4",
+                ".github/workflows/a.yml:2: expected an action at a commit, with # and its version, \
+                 got: a/b@0123456789012345678901234567890123456789",
+            ],
+        ),
+        (
+            workflows::permissions,
+            [(
+                ".github/workflows/a.yml",
+                "permissions: write-all\njobs:\n  one:\n    runs-on: x\n  # Another.\n  two:\n    \
+                 permissions:\n      contents: read\n",
+            )]
+            .into(),
+            &[
+                ".github/workflows/a.yml: expected permissions: {} at the top",
+                ".github/workflows/a.yml: the job one does not say its permissions",
+            ],
+        ),
+        (
+            workflows::permissions,
+            [(
+                ".github/workflows/a.yml",
+                "permissions: {}\njobs:\n  one:\n    permissions:\n      contents: read\n",
+            )]
+            .into(),
+            &[],
+        ),
+        (
+            workflows::cells,
+            [(
+                ".github/workflows/a.yml",
+                "# the cpu and cuda12\n    runs-on: ubuntu-22.04 # as cpu\n      variant: [cuda13]\n      \
+                 - run: cargo install x-cpu-y\n",
+            )]
+            .into(),
+            &[
+                ".github/workflows/a.yml:2: ubuntu-22.04 is release/targets.json's to say; take it \
+                 from the matrix",
+                ".github/workflows/a.yml:3: cuda13 is release/targets.json's to say; take it from \
+                 the matrix",
+            ],
         ),
     ];
     for (rule, tree, expected) in cases {
