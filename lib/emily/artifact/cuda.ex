@@ -19,7 +19,7 @@ defmodule Emily.Artifact.Cuda do
 
   @driver "libcuda.so.1"
 
-  @typedoc "A library or header, and the packages that have it: pip's, and those of NVIDIA's apt suite."
+  @typedoc "A library, header or folder of headers, and the packages that have it: pip's, and those of NVIDIA's apt suite."
   @type need :: %{name: String.t(), pip: String.t(), apt: String.t()}
 
   @typedoc "Lists a folder, as `File.ls/1` does."
@@ -28,17 +28,17 @@ defmodule Emily.Artifact.Cuda do
   @doc """
   What a variant takes, or nil where it takes nothing of NVIDIA's, or is unknown.
 
-      iex> Emily.Artifact.Cuda.needs("cuda13").headers.pip
-      "nvidia-cuda-runtime"
+      iex> Enum.map(Emily.Artifact.Cuda.needs("cuda13").headers, & &1.pip)
+      ["nvidia-cuda-runtime", "nvidia-cuda-crt"]
 
       iex> Emily.Artifact.Cuda.needs("cpu")
       nil
   """
-  @spec needs(String.t() | nil) :: %{libraries: [need()], headers: need()} | nil
+  @spec needs(String.t() | nil) :: %{libraries: [need()], headers: [need()]} | nil
   def needs(variant) do
     case variant in Targets.variants() and Targets.variant!(variant) do
       %{"cuda" => %{"libraries" => libraries, "headers" => headers}} ->
-        %{libraries: Enum.map(libraries, &need/1), headers: need(headers)}
+        %{libraries: Enum.map(libraries, &need/1), headers: Enum.map(headers, &need/1)}
 
       _other ->
         nil
@@ -59,7 +59,7 @@ defmodule Emily.Artifact.Cuda do
   @spec packages(String.t(), String.t()) :: String.t() | nil
   def packages(variant, name) do
     with %{libraries: libraries, headers: headers} <- needs(variant) do
-      case Enum.find([headers | libraries], &(&1.name == name)) do
+      case Enum.find(libraries ++ headers, &(&1.name == name)) do
         %{pip: pip, apt: apt} -> "pip's #{pip}, or #{apt} of NVIDIA's apt suite"
         nil -> if name == @driver, do: "the NVIDIA driver"
       end
@@ -116,16 +116,24 @@ defmodule Emily.Artifact.Cuda do
   defp builtins(_name, _listed), do: []
 
   @doc """
-  The first folder of headers among these paths: a toolkit's `include`, or that of a package of pip's.
-  """
-  @spec headers(String.t(), [Path.t()], lister()) :: Path.t() | nil
-  def headers(variant, paths, list \\ &File.ls/1) do
-    %{headers: %{name: name}} = needs(variant)
+  The folders of headers among these paths that have what a variant takes, and the names of what none has.
 
-    paths
-    |> Enum.flat_map(&[Path.join(&1, "include") | below(&1, "include", list)])
-    |> Enum.find(fn folder ->
-      with {:ok, names} <- list.(folder), do: name in names, else: (_absent -> false)
-    end)
+  A folder is a toolkit's `include`, or that of a package of pip's. Of two that have the same, the first counts.
+  """
+  @spec headers(String.t(), [Path.t()], lister()) :: {[Path.t()], absent :: [String.t()]}
+  def headers(variant, paths, list \\ &File.ls/1) do
+    listed =
+      for path <- paths,
+          folder <- [Path.join(path, "include") | below(path, "include", list)],
+          {:ok, names} <- [list.(folder)],
+          do: {folder, names}
+
+    {found, absent} =
+      needs(variant).headers
+      |> Enum.map(&{&1.name, having(&1.name, listed)})
+      |> Enum.split_with(fn {_name, folders} -> folders != [] end)
+
+    folders = for {_name, [{folder, _names} | _others]} <- found, uniq: true, do: folder
+    {folders, for({name, []} <- absent, do: name)}
   end
 end

@@ -14,39 +14,43 @@ defmodule Emily.Artifact.CudaHome do
   @doc """
   Makes the folder of a release's headers and the machine's, if there is none, and answers with it.
 
-  `priv` has the release's file, `include` is the folder of CUDA's headers. What both have is the
-  release's, as MLX was compiled with it.
+  `priv` has the release's file, `folders` are those of CUDA's headers. What several have is the
+  release's, as MLX was compiled with it, or else the first folder's.
   """
-  @spec make(Cache.t(), Path.t(), Path.t()) :: {:ok, Path.t()} | {:error, Exception.t()}
-  def make(%Cache{} = cache, priv, include) do
+  @spec make(Cache.t(), Path.t(), [Path.t()]) :: {:ok, Path.t()} | {:error, Exception.t()}
+  def make(%Cache{} = cache, priv, folders) do
     tar = Path.join(priv, @headers)
 
-    with {:ok, digest} <- digest(tar, include) do
+    with {:ok, digest} <- digest(tar, folders) do
       home = Path.join([cache.folder, "cuda", digest])
-      if File.dir?(home), do: {:ok, home}, else: open(cache, home, tar, include)
+      if File.dir?(home), do: {:ok, home}, else: open(cache, home, tar, folders)
     end
   end
 
-  defp open(cache, home, tar, include) do
-    with :ok <- Cache.open(cache), do: fill(home, tar, include)
+  defp open(cache, home, tar, folders) do
+    with :ok <- Cache.open(cache), do: fill(home, tar, folders)
   end
 
   # Another release's headers, or another CUDA's, make another folder.
-  defp digest(tar, include) do
+  defp digest(tar, folders) do
     case Checksum.file(tar) do
-      {:ok, digest} -> {:ok, binary_part(Checksum.of(digest <> Path.expand(include)), 0, 16)}
-      {:error, reason} -> {:error, failed(tar, reason)}
+      {:ok, digest} ->
+        {:ok,
+         binary_part(Checksum.of([digest | Enum.map(folders, &[0, Path.expand(&1)])]), 0, 16)}
+
+      {:error, reason} ->
+        {:error, failed(tar, reason)}
     end
   end
 
-  defp fill(home, tar, include) do
+  defp fill(home, tar, folders) do
     draft = home <> "." <> Base.encode16(:crypto.strong_rand_bytes(6), case: :lower)
     inner = Path.join(draft, "include")
 
     with :ok <- File.mkdir_p(inner),
          :ok <- File.chmod(Path.dirname(home), 0o700),
          :ok <- extract(tar, inner),
-         :ok <- link_all(include, inner) do
+         nil <- Enum.find_value(folders, &link_all(&1, inner)) do
       placed(draft, home)
     else
       {:error, reason} ->
@@ -65,10 +69,10 @@ defmodule Emily.Artifact.CudaHome do
 
   defp link_all(include, inner) do
     with {:ok, names} <- File.ls(include) do
-      Enum.find_value(names, :ok, fn name ->
+      Enum.find_value(names, fn name ->
         case File.ln_s(Path.join(Path.expand(include), name), Path.join(inner, name)) do
           {:error, reason} when reason != :eexist -> {:error, reason}
-          _linked_or_the_releases -> nil
+          _linked_or_there -> nil
         end
       end)
     end

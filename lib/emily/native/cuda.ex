@@ -65,9 +65,9 @@ defmodule Emily.Native.Cuda do
   # A machine without the headers computes what no kernel is compiled for; the doctor names what is
   # missing. MLX keeps what it compiled, where nobody else may write.
   defp point_out_headers(variant, priv, settings) do
-    with include when is_binary(include) <- Cuda.headers(variant, Settings.cuda_paths()),
+    with {[_folder | _more] = folders, _absent} <- Cuda.headers(variant, Settings.cuda_paths()),
          {:ok, cache} <- Cache.locate(settings),
-         {:ok, home} <- CudaHome.make(cache, priv, include) do
+         {:ok, home} <- CudaHome.make(cache, priv, folders) do
       set_variable("CUDA_HOME", home)
 
       if Settings.variable(settings, "MLX_PTX_CACHE_DIR") == nil,
@@ -75,7 +75,7 @@ defmodule Emily.Native.Cuda do
 
       :ok
     else
-      nil -> :ok
+      {[], _absent} -> :ok
       {:error, error} -> {:error, Exception.message(error)}
     end
   end

@@ -31,7 +31,7 @@ defmodule Emily.Artifact.CudaHomeTest do
   end
 
   test "has MLX's headers and CUDA's, and where both have one, MLX's", context do
-    assert {:ok, home} = CudaHome.make(context.cache, context.priv, context.include)
+    assert {:ok, home} = CudaHome.make(context.cache, context.priv, [context.include])
     read = fn name -> File.read!(Path.join([home, "include", name])) end
 
     for {name, text} <- [
@@ -48,8 +48,17 @@ defmodule Emily.Artifact.CudaHomeTest do
     assert Bitwise.band(File.stat!(Path.dirname(home)).mode, 0o777) == 0o700
   end
 
+  test "has the headers of several folders, the first one's before others'", context do
+    other = Path.join(context.include, "../other")
+    File.mkdir_p!(other)
+    for name <- ["cuda_fp16.h", "mma.h"], do: File.write!(Path.join(other, name), "the other's")
+    {:ok, home} = CudaHome.make(context.cache, context.priv, [context.include, other])
+    read = fn name -> File.read!(Path.join([home, "include", name])) end
+    assert {read.("cuda_fp16.h"), read.("mma.h")} == {"CUDA's", "the other's"}
+  end
+
   test "is made once, and anew for other headers", context do
-    make = fn -> CudaHome.make(context.cache, context.priv, context.include) end
+    make = fn -> CudaHome.make(context.cache, context.priv, [context.include]) end
     {:ok, first} = make.()
     File.write!(Path.join(first, "mark"), "")
     assert make.() == {:ok, first}
@@ -66,7 +75,7 @@ defmodule Emily.Artifact.CudaHomeTest do
     File.write!(tar, "no archive")
 
     assert {:error, %CacheError{} = error} =
-             CudaHome.make(context.cache, context.priv, context.include)
+             CudaHome.make(context.cache, context.priv, [context.include])
 
     assert Exception.message(error) =~ "could not bring the headers for CUDA together"
     assert File.ls!(Path.join(context.cache.folder, "cuda")) == []
@@ -74,6 +83,6 @@ defmodule Emily.Artifact.CudaHomeTest do
     File.rm!(tar)
 
     assert {:error, %CacheError{path: ^tar, reason: :enoent}} =
-             CudaHome.make(context.cache, context.priv, context.include)
+             CudaHome.make(context.cache, context.priv, [context.include])
   end
 end

@@ -24,7 +24,7 @@ defmodule Emily.Artifact.CudaTest do
   @toolkit %{
     "/opt/cuda" => ["include", "lib64"],
     "/opt/cuda/lib64" => ["libcublasLt.so.13", "libcufft.so.12"],
-    "/opt/cuda/include" => ["cuda_fp16.h"]
+    "/opt/cuda/include" => ["crt", "cuda_fp16.h"]
   }
 
   test "libraries come from pip's folders, in the order in which they need each other" do
@@ -53,9 +53,12 @@ defmodule Emily.Artifact.CudaTest do
 
   test "headers are a toolkit's or a package's, and not any headers" do
     find = fn paths -> Cuda.headers("cuda13", paths, list(Map.merge(@pip, @toolkit))) end
-    assert find.(["/venv/nvidia"]) == "/venv/nvidia/cu13/include"
-    assert find.(["/absent", "/opt/cuda"]) == "/opt/cuda/include"
-    assert find.(["/absent"]) == nil
+    assert find.(["/venv/nvidia"]) == {["/venv/nvidia/cu13/include"], ["crt"]}
+    assert find.(["/absent", "/opt/cuda"]) == {["/opt/cuda/include"], []}
+
+    both = ["/venv/nvidia/cu13/include", "/opt/cuda/include"]
+    assert find.(["/venv/nvidia", "/opt/cuda"]) == {both, []}
+    assert find.(["/absent"]) == {[], ["cuda_fp16.h", "crt"]}
   end
 
   test "every library that a variant may need of the system has its packages" do

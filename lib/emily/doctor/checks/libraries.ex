@@ -23,22 +23,31 @@ defmodule Emily.Doctor.Checks.Libraries do
 
   def run(%{host: host}, %{files: %{manifest: manifest}}) do
     needed = manifest.requires.libraries
-    needs = Cuda.needs(manifest.variant)
-    missing = Enum.reject(needed, &Host.library(host, &1)) ++ headers(host, manifest, needs)
+    missing = Enum.reject(needed, &Host.library(host, &1))
+    headers = headers(host, manifest.variant)
 
-    if missing == [] do
-      Outcome.ok("#{length(needed)} of #{length(needed)} found")
-    else
-      Outcome.error("not found: #{Enum.join(missing, ", ")}", next(missing, needs),
-        details: details(missing, manifest.variant)
-      )
+    case {missing, headers} do
+      {[], []} ->
+        Outcome.ok("#{length(needed)} of #{length(needed)} found")
+
+      {[], headers} ->
+        Outcome.warning(
+          "headers not found: #{Enum.join(headers, ", ")}, so MLX does not compile some kernels",
+          next(headers, manifest.variant),
+          details: details(headers, manifest.variant)
+        )
+
+      {missing, headers} ->
+        Outcome.error(
+          "not found: #{Enum.join(missing ++ headers, ", ")}",
+          next(missing ++ headers, manifest.variant),
+          details: details(missing ++ headers, manifest.variant)
+        )
     end
   end
 
-  defp headers(_host, _manifest, nil), do: []
-
-  defp headers(host, manifest, needs) do
-    if Cuda.headers(manifest.variant, host.cuda_paths), do: [], else: [needs.headers.name]
+  defp headers(host, variant) do
+    if Cuda.needs(variant), do: elem(Cuda.headers(variant, host.cuda_paths), 1), else: []
   end
 
   # One line for each, with the packages that have it.
@@ -46,11 +55,9 @@ defmodule Emily.Doctor.Checks.Libraries do
     for name <- missing, packages = Cuda.packages(variant, name), do: {name, packages}
   end
 
-  defp need(name, needs), do: Enum.find([needs.headers | needs.libraries], &(&1.name == name))
-
-  defp next(missing, needs) do
+  defp next(missing, variant) do
     packages = Enum.map(missing, &@packages[&1])
-    cuda = if needs, do: missing |> Enum.map(&need(&1, needs)) |> Enum.reject(&is_nil/1), else: []
+    pip = for need <- cuda(variant), need.name in missing, uniq: true, do: need.pip
 
     cond do
       Enum.all?(packages) ->
@@ -59,12 +66,19 @@ defmodule Emily.Doctor.Checks.Libraries do
       @driver in missing ->
         "install the NVIDIA driver, which brings #{@driver}"
 
-      cuda != [] ->
-        "pip install #{cuda |> Enum.map(& &1.pip) |> Enum.uniq() |> Enum.join(" ")}, and name " <>
-          "the folder nvidia that they are in with `config :emily, cuda_path: …`"
+      pip != [] ->
+        "pip install #{Enum.join(pip, " ")}, and name the folder nvidia that they are in with " <>
+          "`config :emily, cuda_path: …`"
 
       true ->
         "install what provides #{hd(missing)}, and name its folder in LD_LIBRARY_PATH"
+    end
+  end
+
+  defp cuda(variant) do
+    case Cuda.needs(variant) do
+      nil -> []
+      needs -> needs.libraries ++ needs.headers
     end
   end
 end

@@ -51,21 +51,25 @@ defmodule Emily.Doctor.Checks.LibrariesTest do
 
       assert Libraries.run(machine, facts) ==
                Outcome.error(
-                 "not found: libcudnn.so.9, libnccl.so.2, cuda_fp16.h",
-                 "pip install nvidia-cudnn-cu13 nvidia-nccl-cu13 nvidia-cuda-runtime, and name the folder " <>
-                   "nvidia that they are in with `config :emily, cuda_path: …`",
+                 "not found: libcudnn.so.9, libnccl.so.2, cuda_fp16.h, crt",
+                 "pip install nvidia-nccl-cu13 nvidia-cudnn-cu13 nvidia-cuda-runtime nvidia-cuda-crt, and " <>
+                   "name the folder nvidia that they are in with `config :emily, cuda_path: …`",
                  details: [
                    {"libcudnn.so.9",
                     "pip's nvidia-cudnn-cu13, or libcudnn9-cuda-13 of NVIDIA's apt suite"},
                    {"libnccl.so.2", "pip's nvidia-nccl-cu13, or libnccl2 of NVIDIA's apt suite"},
                    {"cuda_fp16.h",
-                    "pip's nvidia-cuda-runtime, or cuda-cudart-dev-13-0 of NVIDIA's apt suite"}
+                    "pip's nvidia-cuda-runtime, or cuda-cudart-dev-13-0 of NVIDIA's apt suite"},
+                   {"crt", "pip's nvidia-cuda-crt, or cuda-crt-13-0 of NVIDIA's apt suite"}
                  ]
                )
 
       facts = put_in(facts.files.manifest.requires.libraries, ["libcuda.so.1", "libcudnn.so.9"])
 
-      assert %{next: "install the NVIDIA driver, which brings libcuda.so.1", details: [_, _, _]} =
+      assert %{
+               next: "install the NVIDIA driver, which brings libcuda.so.1",
+               details: [_, _, _, _]
+             } =
                Libraries.run(machine, facts)
     end
 
@@ -74,6 +78,11 @@ defmodule Emily.Doctor.Checks.LibrariesTest do
       libraries = Map.new(facts.files.manifest.requires.libraries, &{&1, "/lib/" <> &1})
       machine = put_in(machine.host.libraries, libraries)
       machine = put_in(machine.host.cuda_paths, [nvidia])
+
+      assert %{status: :warning, message: message} = Libraries.run(machine, facts)
+      assert message == "headers not found: crt, so MLX does not compile some kernels"
+
+      File.mkdir_p!(Path.join(nvidia, "cu13/include/crt"))
       assert Libraries.run(machine, facts) == Outcome.ok("3 of 3 found")
     end
   end
