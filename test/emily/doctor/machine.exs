@@ -1,25 +1,28 @@
 defmodule Emily.Doctor.Machine do
   @moduledoc """
-  A Linux machine on which Emily is installed and well, in a temporary folder: real files, a real
+  A machine on which Emily is installed and well, in a temporary folder: real files, a real
   signature by a throwaway key, and stand-ins for what would need the native library.
+
+  It is a Linux machine with the variant `cpu`, unless `at/3` is told of another one.
   """
 
   alias Emily.Artifact
   alias Emily.Artifact.{Cache, Checksum, Host, Keyring, Manifest, Signature, Targets}
   alias Emily.Doctor.Environment
 
-  @files %{"libemily.so" => "the library", "libmlx.so" => "MLX itself"}
-
   @doc "The machine; `changes` replace fields of the environment."
-  def well(tmp, changes \\ []) do
+  def well(tmp, changes \\ []), do: at(tmp, manifest(), changes)
+
+  @doc "The machine that a manifest is installed on."
+  def at(tmp, manifest, changes) do
     {public, secret} = :crypto.generate_key(:eddsa, :ed25519)
     key = %Signature.PublicKey{id: "emilykey", bytes: public}
-    {:ok, artifact} = Targets.select("cpu", "linux-x86_64")
+    {:ok, artifact} = Targets.select(manifest.variant, manifest.target)
     cache = %Cache{folder: Path.join(tmp, "cache"), root: Path.join(tmp, "cache/v1")}
     priv = Path.join(tmp, "priv")
 
-    install(priv, manifest())
-    fill(cache, artifact, key, secret)
+    install(priv, manifest)
+    fill(cache, artifact, manifest, {key, secret})
 
     struct!(
       %Environment{
@@ -32,7 +35,7 @@ defmodule Emily.Doctor.Machine do
         reinstall: "mix compile.emily --force",
         build: "build it",
         cache: {:ok, cache},
-        user_id: Cache.user_id(),
+        user_id: user_id(),
         free_bytes: fn _cache -> {:ok, 21 * 1024 ** 3} end,
         keyring: {:ok, Keyring.of(key)},
         load: fn -> :ok end,
@@ -45,6 +48,13 @@ defmodule Emily.Doctor.Machine do
       },
       changes
     )
+  end
+
+  @doc "This user's number, which takes a program to tell: asked for once."
+  def user_id do
+    with nil <- :persistent_term.get(__MODULE__, nil) do
+      tap(Cache.user_id(), &:persistent_term.put(__MODULE__, &1))
+    end
   end
 
   @doc "The facts that a check gets from those that passed before it on this machine."
@@ -87,16 +97,20 @@ defmodule Emily.Doctor.Machine do
         libraries: ["libc.so.6", "libstdc++.so.6"]
       },
       files:
-        for {name, content} <- Enum.sort(@files) do
-          %{name: name, size: byte_size(content), sha256: Checksum.of(content)}
+        for name <- ["libemily.so", "libmlx.so"] do
+          %{name: name, size: byte_size(content(name)), sha256: Checksum.of(content(name))}
         end
     }
   end
 
-  @doc "Writes a manifest, and the files of `manifest/0`, into a folder."
+  @doc "What a file of the releases holds here."
+  def content("libemily." <> _), do: "the library"
+  def content(_name), do: "MLX itself"
+
+  @doc "Writes a manifest, and its files, into a folder."
   def install(priv, manifest) do
     File.mkdir_p!(priv)
-    for {name, content} <- @files, do: File.write!(Path.join(priv, name), content)
+    for %{name: name} <- manifest.files, do: File.write!(Path.join(priv, name), content(name))
     File.write!(Path.join(priv, "manifest.json"), text(manifest))
   end
 
@@ -104,10 +118,11 @@ defmodule Emily.Doctor.Machine do
     manifest |> Map.from_struct() |> Map.merge(%{schema: 1, package: "emily"}) |> JSON.encode!()
   end
 
-  defp fill(cache, artifact, key, secret) do
+  defp fill(cache, artifact, manifest, {key, secret}) do
     File.mkdir_p!(cache.root)
     archive = Cache.archive(cache, artifact)
-    entries = [{"manifest.json", text(manifest())} | Enum.sort(@files)]
+    files = for %{name: name} <- manifest.files, do: {name, content(name)}
+    entries = [{"manifest.json", text(manifest)} | files]
 
     :ok =
       :erl_tar.create(

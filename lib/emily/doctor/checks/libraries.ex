@@ -27,6 +27,9 @@ defmodule Emily.Doctor.Checks.Libraries do
     headers = headers(host, manifest.variant)
 
     case {missing, headers} do
+      {[], []} when needed == [] ->
+        Outcome.ok("all of them come with the system")
+
       {[], []} ->
         Outcome.ok("#{length(needed)} of #{length(needed)} found")
 

@@ -24,7 +24,7 @@ defmodule Emily.Doctor.Checks.Selection do
       {:error, %{target: nil}} ->
         Outcome.error(
           "no target is for #{host.os} on #{host.arch}",
-          environment.build,
+          next(host, environment),
           details: [{"existing", Enum.join(Targets.names(), ", ")}]
         )
 
@@ -36,4 +36,11 @@ defmodule Emily.Doctor.Checks.Selection do
         )
     end
   end
+
+  # On Apple's own processors, programs for Intel's run, and believe to be on one.
+  defp next(%{os: "macos"}, environment) do
+    "on a Mac with Apple silicon, install Erlang for arm64; else #{environment.build}"
+  end
+
+  defp next(_host, environment), do: environment.build
 end
