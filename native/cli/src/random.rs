@@ -11,7 +11,10 @@ pub fn arguments(interface: &Interface, stream: &Stream) -> Result<Vec<Arc<Tenso
     let parameters = interface.parameters.iter().enumerate();
     let tensors = parameters
         .map(|(at, parameter)| tensor(&parameter.tensor, at as u64, stream).map(Arc::new));
-    tensors.collect()
+    let tensors: Vec<_> = tensors.collect::<Result<_>>()?;
+    // What is measured with is at hand.
+    Tensor::eval_all(&tensors.iter().map(AsRef::as_ref).collect::<Vec<_>>())?;
+    Ok(tensors)
 }
 
 fn tensor(ty: &TensorType, seed: u64, stream: &Stream) -> Result<Tensor> {

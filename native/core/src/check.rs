@@ -132,64 +132,81 @@ impl Pending {
         self.0.is_some()
     }
 
-    /// One array that is computed when all that is pending is, if anything is.
-    pub(crate) fn all_hold(&self, mlx: Mlx) -> Result<Option<Verdict>> {
-        let Some(root) = self.0.as_ref().filter(|root| !root.holds()) else {
-            return Ok(None);
-        };
-        let nodes = root.unsettled();
-        let mut all: Option<Array> = None;
-        for check in nodes.iter().flat_map(|node| node.checks()) {
-            all = Some(match all {
-                Some(all) => mlx.logical_and(&all, &check.holds)?,
-                // A node of this stream's own, so that waiting for the stream waits for it.
-                None => mlx.logical_and(&check.holds, &check.holds)?,
-            });
+    /// What has to be computed and looked at before tensors with each of `all` may be read.
+    pub(crate) fn all_hold<'a>(
+        all: impl IntoIterator<Item = &'a Self>,
+        mlx: Mlx,
+    ) -> Result<Verdicts> {
+        let nodes = all.into_iter().map(|pending| match &pending.0 {
+            Some(root) if !root.holds() => root.unsettled(),
+            _ => Vec::new(),
+        });
+        let nodes: SmallVec<[_; 4]> = nodes.collect();
+        // Outputs of one program ask much the same.
+        let mut seen = HashSet::new();
+        let mut array: Option<Array> = None;
+        for node in nodes.iter().flatten() {
+            if !seen.insert(Arc::as_ptr(node)) {
+                continue;
+            }
+            for check in node.checks() {
+                array = Some(match array {
+                    Some(array) => mlx.logical_and(&array, &check.holds)?,
+                    // A node of this stream's own, so that waiting for the stream waits for it.
+                    None => mlx.logical_and(&check.holds, &check.holds)?,
+                });
+            }
         }
-        Ok(Some(Verdict { nodes, all }))
+        Ok(Verdicts { nodes, array })
     }
 }
 
-/// The nodes whose outcome an evaluation will tell.
-pub(crate) struct Verdict {
-    /// Inputs before what is made from them.
-    nodes: Vec<Arc<Node>>,
-    all: Option<Array>,
+/// The outcomes that an evaluation will tell.
+pub(crate) struct Verdicts {
+    /// Those that each tensor waits for; inputs before what is made from them.
+    nodes: SmallVec<[Vec<Arc<Node>>; 4]>,
+    array: Option<Array>,
 }
 
-impl Verdict {
+impl Verdicts {
     /// What must be computed before [`Self::settle`]; none where each outcome is known already.
     pub(crate) const fn array(&self) -> Option<&Array> {
-        self.all.as_ref()
+        self.array.as_ref()
     }
 
-    /// Notes for each node what came out.
-    ///
-    /// # Errors
-    ///
-    /// The first failure.
+    /// For each tensor, in their order, the first failure of what it waited for, if there was one.
     ///
     /// # Safety
     ///
     /// [`Self::array`] must have been evaluated, and its device must have finished.
-    pub(crate) unsafe fn settle(&self) -> Result<()> {
-        let mut first = Ok(());
-        for node in &self.nodes {
-            // Others who need this outcome wait for it: an explanation is given once.
-            // SAFETY: the caller vouches for the array that depends on each of the checks.
-            let outcome = node.outcome.get_or_init(|| unsafe { node.evaluate() });
-            node.checks()
-                .iter()
-                .for_each(|check| drop(check.take_explanation()));
-            if first.is_ok() {
-                first.clone_from(outcome);
-            }
-            if outcome.is_ok() {
-                mem::take(&mut *node.inputs());
-            }
-        }
-        first
+    pub(crate) unsafe fn settle(&self) -> impl Iterator<Item = Result<()>> {
+        // SAFETY: the caller vouches for the array that depends on each of the checks.
+        self.nodes.iter().map(|nodes| unsafe { settle(nodes) })
     }
+}
+
+/// Notes for each node what came out, and returns the first failure.
+///
+/// # Safety
+///
+/// The array that depends on their checks must have been computed.
+unsafe fn settle(nodes: &[Arc<Node>]) -> Result<()> {
+    let mut first = Ok(());
+    for node in nodes {
+        // Others who need this outcome wait for it: an explanation is given once.
+        // SAFETY: the caller vouches for the array that depends on each of the checks.
+        let outcome = node.outcome.get_or_init(|| unsafe { node.evaluate() });
+        node.checks()
+            .iter()
+            .for_each(|check| drop(check.take_explanation()));
+        if first.is_ok() {
+            first.clone_from(outcome);
+        }
+        if outcome.is_ok() {
+            mem::take(&mut *node.inputs());
+        }
+    }
+    first
 }
 
 impl Node {

@@ -13,7 +13,7 @@ use smallvec::SmallVec;
 use crate::{
     Array, Error, Op, Result, Stream, TensorType, Type,
     adopted::{Guard, Source, adopt, can_adopt, sweep},
-    check::{Checks, Pending, Verdict},
+    check::{Checks, Pending},
     infer::{Outputs, infer_all},
     lower::{Lowered, Operand, lower},
     mlx::{memory_limit, too_large},
@@ -311,21 +311,16 @@ impl Tensor {
         let failed = |tensor: &Self, error: Error| {
             error.in_evaluation(&tensor.tensor_type(), &stream.to_string())
         };
-        let verdicts: SmallVec<[_; 4]> = tensors
-            .iter()
-            .map(|tensor| tensor.pending.all_hold(stream.mlx()))
-            .collect::<Result<_>>()
+        let verdicts =
+            Pending::all_hold(tensors.iter().map(|tensor| &tensor.pending), stream.mlx())
+                .map_err(|error| failed(tensors[0], error))?;
+        let arrays = tensors.iter().map(|tensor| &tensor.array);
+        evaluate(stream, arrays.chain(verdicts.array()))
             .map_err(|error| failed(tensors[0], error))?;
-        let checks = verdicts.iter().flatten().filter_map(Verdict::array);
-        evaluate(
-            stream,
-            tensors.iter().map(|tensor| &tensor.array).chain(checks),
-        )
-        .map_err(|error| failed(tensors[0], error))?;
         let mut first = Ok(());
-        for (tensor, verdict) in tensors.iter().zip(verdicts) {
-            // SAFETY: the array was evaluated above, on this stream, which has finished.
-            let outcome = verdict.map_or(Ok(()), |verdict| unsafe { verdict.settle() });
+        // SAFETY: the array was evaluated above, on this stream, which has finished.
+        let outcomes = unsafe { verdicts.settle() };
+        for (tensor, outcome) in tensors.iter().zip(outcomes) {
             match outcome {
                 Ok(()) => tensor.ready.store(true, Ordering::Release),
                 Err(error) => first = first.and(Err(failed(tensor, error))),

@@ -95,11 +95,17 @@ int emily_product(
  * elements than 2^31.
  */
 
+/** Whether there is a GPU, and CUDA runs on it. */
+bool emily_gpu_is_cuda(void);
+
+/** Gamma has one axis. */
 int emily_gpu_rotary(
     mlx_array* res,
     const mlx_array x,
     const mlx_array cosines,
     const mlx_array sines,
+    const mlx_array gamma,
+    float epsilon,
     const mlx_stream s);
 
 int emily_gpu_activation(
@@ -107,6 +113,16 @@ int emily_gpu_activation(
     emily_function function,
     const mlx_array x,
     const mlx_array factor,
+    const mlx_stream s);
+
+/** On CUDA, for few positions of the query, and at most 256 features. */
+int emily_gpu_attention(
+    mlx_array* res,
+    const mlx_array query,
+    const mlx_array key,
+    const mlx_array value,
+    const mlx_array mask,
+    float scale,
     const mlx_stream s);
 
 #ifdef __cplusplus

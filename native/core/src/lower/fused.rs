@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     ActivationFunction, Array, Device, Error, Op, Result, Stream, TensorType, Type, infer,
-    mlx::{Mlx, fits_one_kernel},
+    mlx::{Mlx, fits_one_kernel, fits_short_attention},
 };
 
 pub(super) fn lower(
@@ -29,18 +29,9 @@ pub(super) fn lower(
             }
             _ => mlx.rms_norm(x, Some(gamma), *epsilon),
         },
-        (Op::RotaryEmbedding, [x, cosines, sines]) => match mlx.device() {
-            Device::Cpu => mlx.rotary(x, [cosines, sines], None),
-            Device::Gpu => turned(mlx, x, cosines, sines),
-        },
+        (Op::RotaryEmbedding, [x, cosines, sines]) => turned(mlx, x, [cosines, sines], None),
         (Op::RmsNormRotaryEmbedding { epsilon }, [x, gamma, cosines, sines]) => {
-            match mlx.device() {
-                Device::Cpu => mlx.rotary(x, [cosines, sines], Some((gamma, *epsilon))),
-                Device::Gpu => {
-                    let normal = mlx.rms_norm(x, Some(gamma), *epsilon)?;
-                    turned(mlx, &normal, cosines, sines)
-                }
-            }
+            turned(mlx, x, [cosines, sines], Some((gamma, *epsilon)))
         }
         (
             Op::Rope {
@@ -53,6 +44,11 @@ pub(super) fn lower(
         ) => {
             let frequencies = frequencies.first().copied();
             mlx.rope(x, offset, frequencies, (*dims, *traditional, *base, *scale))
+        }
+        (Op::Attention { scale }, [query, key, value, mask])
+            if mlx.device() == Device::Gpu && fits_short_attention(query, key, value) =>
+        {
+            mlx.short_attention([query, key, value], Some(mask), *scale)
         }
         (Op::Attention { scale }, [query, key, value, mask @ ..]) => {
             let mask = mask.first().map(|mask| match (mlx.device(), mask.ty()) {
@@ -100,11 +96,20 @@ pub(super) fn lower(
     }
 }
 
-/// A rotary embedding on a GPU.
-fn turned(mlx: Mlx, x: &Array, cosines: &Array, sines: &Array) -> Result<Array> {
-    if fits_one_kernel(x) {
-        return mlx.gpu_rotary(x, cosines, sines);
+/// A rotary embedding, of the RMS norm where there is a gamma and an epsilon.
+fn turned(
+    mlx: Mlx,
+    x: &Array,
+    [cosines, sines]: [&Array; 2],
+    norm: Option<(&Array, f64)>,
+) -> Result<Array> {
+    if mlx.device() == Device::Cpu || fits_one_kernel(x) {
+        return mlx.rotary(x, [cosines, sines], norm);
     }
+    let x = &match norm {
+        Some((gamma, epsilon)) => mlx.rms_norm(x, Some(gamma), epsilon)?,
+        None => x.clone(),
+    };
     let shape = x.shape();
     let axis = shape.rank() - 1;
     let (size, strides) = (shape.dims()[axis], vec![1; shape.rank()]);

@@ -17,6 +17,28 @@ pub(crate) fn fits_one_kernel(x: &Array) -> bool {
     shape.rank() > 0 && (1..1 << 31).contains(&shape.size())
 }
 
+/// Whether [`Mlx::short_attention`] does better than MLX: for few positions of the query, where MLX has a kernel
+/// only without a mask.
+pub(crate) fn fits_short_attention(query: &Array, key: &Array, value: &Array) -> bool {
+    let (shape, seen, weighed) = (query.shape(), key.shape(), value.shape());
+    let [.., positions, features] = shape.dims() else {
+        return false;
+    };
+    let most = [*features, weighed.dims()[3]].into_iter().max();
+    *positions <= MOST_POSITIONS
+        && most <= Some(MOST_FEATURES)
+        && fits_one_kernel(query)
+        && seen.size() > 0
+        && weighed.size() > 0
+        // SAFETY: the call takes nothing.
+        && unsafe { sys::emily_gpu_is_cuda() }
+}
+
+/// More share what they read, and matrices of them are multiplied faster.
+const MOST_POSITIONS: i32 = 4;
+/// What a block has room for.
+const MOST_FEATURES: i32 = 256;
+
 impl Mlx {
     /// Along the last axis; narrow floats are summed as f32.
     pub(crate) fn softmax(self, x: &Array) -> Result<Array> {
@@ -56,28 +78,24 @@ impl Mlx {
         Array::stored(|out| unsafe { norm(out, x.raw(), gamma, epsilon as f32, self.0) })
     }
 
-    /// `x * cosines + rotated * sines`, on the host's processor alone; with a gamma and an epsilon of the
-    /// RMS norm of `x`.
+    /// `x * cosines + rotated * sines`; with a gamma and an epsilon of the RMS norm of `x`. On a GPU
+    /// [`fits_one_kernel`] must hold of `x`, and gamma has one axis.
     pub(crate) fn rotary(
         self,
         x: &Array,
         [cosines, sines]: [&Array; 2],
         norm: Option<(&Array, f64)>,
     ) -> Result<Array> {
+        let rotary = match self.device() {
+            Device::Cpu => sys::emily_rotary,
+            Device::Gpu => sys::emily_gpu_rotary,
+        };
         let gamma = norm.map_or(NONE, |(gamma, _)| gamma.raw());
         let epsilon = norm.map_or(0.0, |(_, epsilon)| epsilon as f32);
         // SAFETY: the handles are live or null where that is allowed, and the result's is writable.
         Array::stored(|out| unsafe {
             let (x, cosines, sines) = (x.raw(), cosines.raw(), sines.raw());
-            sys::emily_rotary(out, x, cosines, sines, gamma, epsilon, self.0)
-        })
-    }
-
-    /// `x * cosines + rotated * sines` in one kernel of a GPU; [`fits_one_kernel`] must hold of `x`.
-    pub(crate) fn gpu_rotary(self, x: &Array, cosines: &Array, sines: &Array) -> Result<Array> {
-        // SAFETY: the handles are live and the result's is writable.
-        Array::stored(|out| unsafe {
-            sys::emily_gpu_rotary(out, x.raw(), cosines.raw(), sines.raw(), self.0)
+            rotary(out, x, cosines, sines, gamma, epsilon, self.0)
         })
     }
 
@@ -130,6 +148,22 @@ impl Mlx {
                 frequencies,
                 self.0,
             )
+        })
+    }
+
+    /// [`Self::attention`] in a kernel of ours for CUDA, where [`fits_short_attention`] holds. The mask is of
+    /// bytes or of any float.
+    pub(crate) fn short_attention(
+        self,
+        [query, key, value]: [&Array; 3],
+        mask: Option<&Array>,
+        scale: f64,
+    ) -> Result<Array> {
+        let mask = mask.map_or(NONE, Array::raw);
+        let (query, key, value) = (query.raw(), key.raw(), value.raw());
+        // SAFETY: the handles are live or null where that is allowed, and the result's is writable.
+        Array::stored(|out| unsafe {
+            sys::emily_gpu_attention(out, query, key, value, mask, scale as f32, self.0)
         })
     }
 
