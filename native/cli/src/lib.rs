@@ -9,31 +9,31 @@ mod random;
 mod run;
 mod text;
 
-use std::process::ExitCode;
-
 use anyhow::{Context, Result};
 use clap::Parser;
 use emily_core::{
     Device, Stream,
     file::{Loaded, ProgramFile},
+    leave,
 };
 
 use flags::{Command, Flags, On};
 
-/// Runs the command line; the exit status is 1 after an error, and 2 if the command line is none.
-pub fn main() -> ExitCode {
+/// Runs the command line, and ends the process: with 1 after an error, and 2 if the command line is none.
+pub fn main() -> ! {
     // Before anything else: MLX's own handler would end the process.
     emily_core::install_error_handler();
-    match command(Flags::parse().command) {
+    let status = match command(Flags::parse().command) {
         Ok(text) => {
             print!("{text}");
-            ExitCode::SUCCESS
+            0
         }
         Err(error) => {
             eprintln!("error: {error:#}");
-            ExitCode::FAILURE
+            1
         }
-    }
+    };
+    leave(status)
 }
 
 /// What the command prints.

@@ -1,5 +1,5 @@
 //! `emily`; everything is in the library, where tests reach it.
 
-fn main() -> std::process::ExitCode {
+fn main() {
     emily_cli::main()
 }

@@ -11,6 +11,7 @@ mod error;
 mod eval;
 mod graph;
 mod infer;
+mod leave;
 mod lower;
 mod memory;
 mod mlx;
@@ -33,6 +34,7 @@ pub use error::{Error, Failure, Result, guarded, install_error_handler};
 pub use eval::Tensor;
 pub use graph::{is_view, operations};
 pub use infer::{Outputs, infer, infer_all};
+pub use leave::leave;
 pub use memory::{
     Memory, clear_cache, held_memory, memory, reset_peak_memory, set_cache_limit, set_wired_limit,
 };

@@ -2,12 +2,18 @@
 
 #include <cstdio>
 #include <cstring>
+#include <memory>
+#include <mutex>
+#include <unordered_map>
 
 #include "fused.h"
 #include "mlx/backend/cuda/cuda.h"
 #include "mlx/backend/metal/metal.h"
 
 namespace emily::gpu {
+
+using mlx::core::Primitive;
+
 namespace {
 
 // `index` is a thread's number in all. What two languages call by different names has one here.
@@ -33,18 +39,20 @@ inline float warp_sum(float x) {
 
 } // namespace
 
-fast::CustomKernelFunction kernel(
+Kernel kernel(
     const std::string& name,
     const std::vector<std::string>& inputs,
     const std::vector<std::string>& outputs,
     const char* body,
     const std::string& definitions) {
   auto source = std::string("  INDEX\n") + body;
-  return mlx::core::metal::is_available()
-      ? fast::metal_kernel(
-            name, inputs, outputs, source, METAL + definitions, false)
-      : fast::cuda_kernel(
-            name, inputs, outputs, source, CUDA + definitions, false);
+  return {
+      name,
+      mlx::core::metal::is_available()
+          ? fast::metal_kernel(
+                name, inputs, outputs, source, METAL + definitions, false)
+          : fast::cuda_kernel(
+                name, inputs, outputs, source, CUDA + definitions, false)};
 }
 
 std::pair<std::string, std::string> written(float number) {
@@ -57,11 +65,58 @@ std::pair<std::string, std::string> written(float number) {
   return {text, name};
 }
 
+namespace {
+
+// All that a primitive of a kernel depends on: its launch, the stream, and the inputs' types. Shapes and strides
+// it looks at when it runs; no input is a scalar.
+std::string key(
+    const Launch& launch,
+    const Kernel& kernel,
+    const std::vector<array>& inputs,
+    mlx::core::Stream s) {
+  auto key = kernel.name;
+  auto add = [&](int64_t part) { (key += ' ') += std::to_string(part); };
+  add(s.index);
+  add(launch.blocks);
+  add(launch.threads);
+  for (auto& [name, value] : launch.settings) {
+    if (auto number = std::get_if<int>(&value)) {
+      add(*number);
+    } else if (auto flag = std::get_if<bool>(&value)) {
+      add(*flag);
+    } else {
+      add(int(std::get<mlx::core::Dtype>(value).val()));
+    }
+  }
+  for (auto& input : inputs) {
+    add(int(input.dtype().val()));
+  }
+  return key;
+}
+
+// More than a model needs; whoever makes others all the time begins anew.
+constexpr size_t MOST_PRIMITIVES = 1024;
+
+} // namespace
+
+// MLX writes a kernel's whole source to make a primitive of it, which takes longer than all else here; so each
+// is made once, and shared by the arrays that it computes.
 std::vector<array> Launch::run(
-    const fast::CustomKernelFunction& kernel,
+    const Kernel& kernel,
     const std::vector<array>& inputs,
     mlx_stream s) const {
-  return kernel(
+  static std::mutex lock;
+  static std::unordered_map<std::string, std::shared_ptr<Primitive>> made;
+  auto on = mlx_stream_get_(s);
+  auto place = key(*this, kernel, inputs, on);
+  std::unique_lock<std::mutex> held(lock);
+  if (auto found = made.find(place); found != made.end()) {
+    auto primitive = found->second;
+    held.unlock();
+    return array::make_arrays(shapes, types, primitive, inputs);
+  }
+  held.unlock();
+  auto arrays = kernel.make(
       inputs,
       shapes,
       types,
@@ -70,7 +125,13 @@ std::vector<array> Launch::run(
       settings,
       std::nullopt,
       false,
-      mlx_stream_get_(s));
+      on);
+  held.lock();
+  if (made.size() >= MOST_PRIMITIVES) {
+    made.clear();
+  }
+  made.emplace(std::move(place), arrays[0].primitive_ptr());
+  return arrays;
 }
 
 } // namespace emily::gpu

@@ -17,8 +17,14 @@ namespace fast = mlx::core::fast;
 // Threads that run in step, and can add up what each of them has.
 constexpr int WARP = 32;
 
-// A kernel with the results `outputs`. The text before it defines what it is compiled with.
-fast::CustomKernelFunction kernel(
+// A kernel, by a name that no other has.
+struct Kernel {
+  std::string name;
+  fast::CustomKernelFunction make;
+};
+
+// One with the results `outputs`. The text before it defines what it is compiled with.
+Kernel kernel(
     const std::string& name,
     const std::vector<std::string>& inputs,
     const std::vector<std::string>& outputs,
@@ -37,7 +43,7 @@ struct Launch {
   std::vector<std::pair<std::string, fast::TemplateArg>> settings;
 
   std::vector<array> run(
-      const fast::CustomKernelFunction& kernel,
+      const Kernel& kernel,
       const std::vector<array>& inputs,
       mlx_stream s) const;
 };

@@ -150,7 +150,7 @@ constexpr const char* JOIN = R"(
 )";
 
 struct Kernels {
-  fast::CustomKernelFunction whole, part;
+  Kernel whole, part;
 };
 
 // Those for a scale; a model has one or two.

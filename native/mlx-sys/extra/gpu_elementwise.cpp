@@ -109,9 +109,9 @@ constexpr const char* ACTIVATION = R"(
 )";
 
 // One for each epsilon that there is; a model has one or two.
-fast::CustomKernelFunction rotary(float epsilon) {
+Kernel rotary(float epsilon) {
   static std::mutex lock;
-  static std::map<std::string, fast::CustomKernelFunction> made;
+  static std::map<std::string, Kernel> made;
   auto [text, name] = written(epsilon);
   std::lock_guard<std::mutex> held(lock);
   auto [place, fresh] = made.try_emplace(name);

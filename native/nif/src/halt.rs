@@ -29,8 +29,6 @@ mod linux {
         // rustler has no name for this one.
         fn enif_set_option(env: *mut ErlNifEnv, option: ErlNifOption, ...) -> c_int;
         fn on_exit(handler: Handler, argument: *mut c_void) -> c_int;
-        fn fflush(stream: *mut c_void) -> c_int;
-        fn _exit(status: c_int) -> !;
     }
 
     /// Has the process end in the first of `exit`'s handlers once the VM halts. Call it on load.
@@ -53,10 +51,6 @@ mod linux {
     }
 
     extern "C" fn leave(status: c_int, _argument: *mut c_void) {
-        // SAFETY: no stream means all of them, and nothing is used after the end.
-        unsafe {
-            fflush(ptr::null_mut());
-            _exit(status)
-        }
+        emily_core::leave(status)
     }
 }
