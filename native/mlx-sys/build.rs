@@ -19,6 +19,10 @@ fn main() {
     println!("cargo::rerun-if-changed=kernels");
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let prefix = prefix(&root);
+    // Compilers may leave files where they run: zig's does when it is asked for its version.
+    let out = env::var_os("OUT_DIR").unwrap_or_default();
+    env::set_current_dir(&out)
+        .unwrap_or_else(|error| fail(&format!("could not enter {}: {error}", out.display())));
     let mlx_c = root.join("mlx_src/mlx-c");
     let own = Path::new(env!("CARGO_MANIFEST_DIR"));
     let (shim, extra) = (own.join("shim"), own.join("extra"));
@@ -90,6 +94,8 @@ fn compile(prefix: &Path, mlx_c: &Path, shim: &Path, folders: &[PathBuf]) {
         .opt_level(2)
         .debug(false)
         .warnings(false)
+        // Notes on what compilers of before 2020 did.
+        .flag_if_supported("-Wno-psabi")
         .include(prefix.join("include"))
         .include(mlx_c)
         .flag("-include")
