@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context as _, Result};
 
 use crate::{
-    binary::Binary,
+    binary::{Binary, Import},
     manifest::Requires,
     targets::{Selection, Target},
     version::Version,
@@ -17,6 +17,9 @@ use crate::{
 
 /// The function that the BEAM calls first in a library.
 const ENTRY_POINT: &str = "nif_init";
+
+/// How the functions begin that the BEAM itself has: only they may be looked up in all that is loaded.
+const OF_THE_BEAM: &str = "enif_";
 
 /// What an audit found.
 #[derive(Debug, Default)]
@@ -86,6 +89,9 @@ pub fn binaries_of(binaries: &BTreeMap<String, Binary>, selection: &Selection) -
                 Place::Nowhere(why) => report(format!("needs {needed}, {why}")),
             }
         }
+        for text in unresolved(binary, binaries) {
+            report(text);
+        }
         if let Err(error) = floors.raise(binary) {
             report(error.to_string());
         }
@@ -113,10 +119,18 @@ fn own_violations(name: &str, binary: &Binary, target: &Target) -> Vec<String> {
             ));
         }
     }
-    if let Some(own) = &binary.own_name
-        && own.starts_with('/')
-    {
-        violations.push(format!("its own name is an absolute path: {own}"));
+    match &binary.own_name {
+        Some(own) if own.starts_with('/') => {
+            violations.push(format!("its own name is an absolute path: {own}"));
+        }
+        // On macOS it is what the libraries beside it ask for.
+        own if binary.os == "macos" && own.as_deref() != Some(&format!("@rpath/{name}")) => {
+            violations.push(format!(
+                "expected its own name to be @rpath/{name}, got: {}",
+                own.as_deref().unwrap_or("none")
+            ));
+        }
+        _ => (),
     }
     if binary.os == "macos" && !binary.signed {
         violations.push("there is no code signature, which macOS on arm64 asks for".to_owned());
@@ -127,12 +141,46 @@ fn own_violations(name: &str, binary: &Binary, target: &Target) -> Vec<String> {
     violations
 }
 
+/// The symbols that no library has for `binary`: the loader would refuse it, or end the VM at the first call.
+fn unresolved(binary: &Binary, binaries: &BTreeMap<String, Binary>) -> Vec<String> {
+    let mut exports = BTreeMap::new();
+    let mut violations = Vec::new();
+    for Import { symbol, library } in &binary.imports {
+        let Some(library) = library else {
+            if !symbol.starts_with(OF_THE_BEAM) {
+                violations.push(format!(
+                    "looks {symbol} up in all that is loaded, which only {OF_THE_BEAM}… may be"
+                ));
+            }
+            continue;
+        };
+        // What a library of the system's exports is the linker's to know.
+        let name = library.rsplit('/').next().unwrap_or(library);
+        let Some(other) = binaries.get(name) else {
+            continue;
+        };
+        let exports = exports.entry(name).or_insert_with(|| {
+            other
+                .exports
+                .iter()
+                .map(String::as_str)
+                .collect::<BTreeSet<_>>()
+        });
+        if !exports.contains(symbol.as_str()) {
+            violations.push(format!(
+                "needs {symbol} of {name}, which does not export it"
+            ));
+        }
+    }
+    violations
+}
+
 /// Where the loader will find a needed library.
 enum Place {
     Archive,
     /// In the system, by a name that `release/targets.json` lists.
     System,
-    /// In macOS itself, whose libraries are part of its version.
+    /// In macOS itself, by a path that `release/targets.json` lists: its libraries are part of its version.
     MacOs,
     Nowhere(&'static str),
 }
@@ -149,8 +197,10 @@ fn place(
         .find_map(|prefix| needed.strip_prefix(prefix))
         .filter(|_| binary.os == "macos");
     if needed.starts_with("/usr/lib/") || needed.starts_with("/System/Library/") {
+        let listed = selection.system_libraries().any(|path| path == needed);
         return match binary.os {
-            "macos" => Place::MacOs,
+            "macos" if listed => Place::MacOs,
+            "macos" => Place::Nowhere("a library of macOS that the target may not use"),
             _ => Place::Nowhere("an absolute path"),
         };
     }

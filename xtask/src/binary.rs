@@ -8,7 +8,7 @@ use object::{
     read::{
         Object as _,
         elf::{Dyn as _, ElfFile64, FileHeader as _, SectionHeader as _},
-        macho::{LoadCommandVariant, MachHeader as _, MachOFile64},
+        macho::{LoadCommandVariant, MachHeader as _, MachOFile64, Nlist as _},
     },
 };
 
@@ -38,6 +38,17 @@ pub struct Binary {
     pub signed: bool,
     /// The symbols it exports, without the underscore that Mach-O puts first.
     pub exports: Vec<String>,
+    /// The symbols it takes from other libraries, each by name (Mach-O).
+    pub imports: Vec<Import>,
+}
+
+/// A symbol that a Mach-O library takes from another one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Import {
+    /// Without the underscore that Mach-O puts first.
+    pub symbol: String,
+    /// The library, as `needed` has it; none where the loader is to look in all that is loaded.
+    pub library: Option<String>,
 }
 
 impl Binary {
@@ -159,7 +170,40 @@ fn macho(bytes: &[u8]) -> Result<Binary> {
     }
     let file = MachOFile64::<Endianness>::parse(bytes)?;
     binary.exports = exports(file.exports()?, "_");
+    binary.imports = imports(&file, &binary.needed)?;
     Ok(binary)
+}
+
+/// The undefined symbols, with the library that each is bound to by its place in `needed`.
+fn imports(file: &MachOFile64<'_, Endianness>, needed: &[String]) -> Result<Vec<Import>> {
+    let endian = file.endian();
+    let table = file.macho_symbol_table();
+    let mut imports = Vec::new();
+    for symbol in table.iter() {
+        let kind = symbol.n_type;
+        if kind & macho::N_STAB != 0 || kind & macho::N_TYPE != macho::N_UNDF {
+            continue;
+        }
+        let name = String::from_utf8_lossy(symbol.name(endian, table.strings())?);
+        let library = match symbol.library_ordinal(endian) {
+            macho::DYNAMIC_LOOKUP_ORDINAL | macho::EXECUTABLE_ORDINAL => None,
+            ordinal => {
+                let place = usize::from(ordinal).checked_sub(1);
+                let library = place.and_then(|place| needed.get(place));
+                Some(library.with_context(|| {
+                    format!(
+                        "{name} is to come from library {ordinal} of {}",
+                        needed.len()
+                    )
+                })?)
+            }
+        };
+        imports.push(Import {
+            symbol: name.strip_prefix('_').unwrap_or(&name).to_owned(),
+            library: library.cloned(),
+        });
+    }
+    Ok(imports)
 }
 
 /// Exported names without the format's own `prefix`.

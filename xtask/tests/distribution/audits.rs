@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs};
 use object::{elf, macho};
 use xtask::{
     audit::{Audit, binaries_of, folder},
-    binary::Binary,
+    binary::{Binary, Import},
     targets::{Selection, Targets},
     version::Version,
 };
@@ -61,6 +61,7 @@ fn an_elf_library_reads_back() {
             macos: None,
             signed: false,
             exports: vec!["nif_init".into()],
+            imports: vec![],
         }
     );
 }
@@ -84,6 +85,16 @@ fn a_mach_o_library_reads_back() {
             macos: Some(Version::new(14, 0, 0)),
             signed: true,
             exports: vec!["nif_init".into()],
+            imports: [
+                ("mlx_version", Some("@rpath/libmlx.dylib")),
+                ("free", Some("/usr/lib/libSystem.B.dylib")),
+                ("enif_send", None),
+            ]
+            .map(|(symbol, library)| Import {
+                symbol: symbol.into(),
+                library: library.map(str::to_owned),
+            })
+            .into(),
         }
     );
 }
@@ -272,6 +283,22 @@ fn mach_o_violations() {
             },
         ),
         (
+            "libemily.dylib: expected its own name to be @rpath/libemily.dylib, got: libemily.dylib",
+            |image| image.own_name = "libemily.dylib",
+        ),
+        (
+            "libemily.dylib: needs mlx_gone of libmlx.dylib, which does not export it",
+            |image| image.imports.push(("_mlx_gone", 1)),
+        ),
+        (
+            "libemily.dylib: looks mlx_version up in all that is loaded, which only enif_… may be",
+            |image| image.imports[0].1 = macho::DYNAMIC_LOOKUP_ORDINAL,
+        ),
+        (
+            "libemily.dylib: needs /usr/lib/libz.1.dylib, a library of macOS that the target may not use",
+            |image| image.needed.push("/usr/lib/libz.1.dylib"),
+        ),
+        (
             "libemily.dylib: needs @rpath/libopenblas.dylib, neither in the archive nor a system \
              library that the target may use",
             |image| image.needed.push("@rpath/libopenblas.dylib"),
@@ -297,6 +324,14 @@ fn mach_o_violations() {
         ..MachO::libemily()
     };
     assert!(Binary::read(&image.bytes()).is_err());
+    let image = MachO {
+        imports: vec![("_free", 3)],
+        ..MachO::libemily()
+    };
+    assert_eq!(
+        format!("{:#}", Binary::read(&image.bytes()).unwrap_err()),
+        "reading the Mach-O headers: _free is to come from library 3 of 2"
+    );
 }
 
 #[test]

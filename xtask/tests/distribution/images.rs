@@ -173,6 +173,8 @@ pub struct MachO {
     pub minimum: Option<(u8, u8)>,
     pub signed: bool,
     pub exports: Vec<&'static str>,
+    /// Symbols, and for each the place in `needed` of the library that has it, from 1.
+    pub imports: Vec<(&'static str, u8)>,
 }
 
 impl MachO {
@@ -182,6 +184,11 @@ impl MachO {
             cpu: macho::CPU_TYPE_ARM64,
             own_name: "@rpath/libemily.dylib",
             needed: vec!["@rpath/libmlx.dylib", "/usr/lib/libSystem.B.dylib"],
+            imports: vec![
+                ("_mlx_version", 1),
+                ("_free", 2),
+                ("_enif_send", macho::DYNAMIC_LOOKUP_ORDINAL),
+            ],
             run_paths: vec!["@loader_path"],
             platform: macho::PLATFORM_MACOS,
             minimum: Some((14, 0)),
@@ -197,6 +204,7 @@ impl MachO {
             needed: vec!["/System/Library/Frameworks/Metal.framework/Versions/A/Metal"],
             run_paths: vec![],
             minimum: Some((13, 3)),
+            imports: vec![("_MTLCopyAllDevices", 1)],
             exports: vec!["_mlx_version"],
             ..Self::libemily()
         }
@@ -222,24 +230,28 @@ impl MachO {
         if self.signed {
             commands.push(command(macho::LC_CODE_SIGNATURE, &[0, 0], ""));
         }
-        // Which of the symbols are local, defined and undefined: all are defined.
+        // Which of the symbols are local, defined and undefined: no one, these, and those after them.
         let mut kinds = [0; 18];
         kinds[3] = u32::try_from(self.exports.len()).unwrap();
         kinds[4] = kinds[3];
+        kinds[5] = u32::try_from(self.imports.len()).unwrap();
         commands.push(command(macho::LC_DYSYMTAB, &kinds, ""));
         let symbols_at = HEADER + commands.iter().map(Vec::len).sum::<usize>() + 24;
         let mut symbols = Vec::new();
         let mut strings = vec![0];
-        for name in &self.exports {
+        let defined = |name| (name, [macho::N_SECT | macho::N_EXT, 1, 0, 0], 0x1000_u64);
+        let undefined = |(name, library)| (name, [macho::N_UNDF | macho::N_EXT, 0, 0, library], 0);
+        let exports = self.exports.iter().copied().map(defined);
+        for (name, kind, value) in exports.chain(self.imports.iter().copied().map(undefined)) {
             symbols.extend(u32::try_from(strings.len()).unwrap().to_le_bytes());
-            symbols.extend([macho::N_SECT | macho::N_EXT, 1, 0, 0]);
-            symbols.extend(0x1000_u64.to_le_bytes());
+            symbols.extend(kind);
+            symbols.extend(value.to_le_bytes());
             strings.extend(name.as_bytes());
             strings.push(0);
         }
         let table = [
             symbols_at,
-            self.exports.len(),
+            self.exports.len() + self.imports.len(),
             symbols_at + symbols.len(),
             strings.len(),
         ]
@@ -254,7 +266,7 @@ impl MachO {
             macho::MH_DYLIB,
             u32::try_from(commands.len()).unwrap(),
             u32::try_from(sizes).unwrap(),
-            0,
+            macho::MH_TWOLEVEL,
             0,
         ];
         let mut out: Vec<u8> = header.into_iter().flat_map(u32::to_le_bytes).collect();
