@@ -10,6 +10,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 
 use crate::{
+    cross,
     failure::Failure,
     flags::{self, Provider},
     mlx, process, settings, setup,
@@ -56,34 +57,10 @@ pub fn run(flags: &flags::Nif) -> Result<()> {
 pub fn build(selection: &Selection, from: Option<Provider>) -> Result<Built> {
     setup::require(&setup::Need::BUILD)?;
     let prefix = mlx::prefix(selection, from)?;
-    let targets = Targets::load()?;
-    let host = targets
-        .host()
-        .is_ok_and(|host| host == selection.target_name);
-    let mut cargo = Command::new(workspace::cargo());
-    cargo
-        .current_dir(workspace::root())
-        .args(["build", "--release"]);
+    let (mut cargo, folder) = command(selection, from, "build", &prefix)?;
+    cargo.arg("--release");
     for (package, _) in packages(selection) {
         cargo.args(["--package", package]);
-    }
-    cargo.arg("--target-dir");
-    let mut folder = match apart(selection, from)? {
-        Some(folder) => {
-            cargo.env(settings::MLX_PREFIX, &prefix);
-            folder
-        }
-        None => {
-            // What mlx-sys looks for by itself. The variable set to the same folder would compile
-            // all of it anew after each `cargo build` without it.
-            cargo.env_remove(settings::MLX_PREFIX);
-            workspace::target_dir()
-        }
-    };
-    cargo.arg(&folder);
-    if !host {
-        cargo.args(["--target", &selection.target.triple]);
-        folder.push(&selection.target.triple);
     }
     process::run(&mut cargo).map_err(|error| {
         Failure::new("libemily did not build", "cargo xtask setup").because(&error)
@@ -115,6 +92,41 @@ fn packages(selection: &Selection) -> Vec<(&'static str, String)> {
         packages.push(("emily-cuda", CUDA.to_owned()));
     }
     packages
+}
+
+/// Cargo's `command` for `selection` against `prefix`, up to the packages that it is for, and the folder of
+/// the profiles that it builds.
+pub fn command(
+    selection: &Selection,
+    from: Option<Provider>,
+    command: &str,
+    prefix: &Path,
+) -> Result<(Command, PathBuf)> {
+    let mut cargo = if cross::is_needed(selection) {
+        cross::cargo(selection, command, prefix)?
+    } else {
+        let mut cargo = Command::new(workspace::cargo());
+        cargo.arg(command);
+        cargo
+    };
+    cargo.current_dir(workspace::root());
+    let mut folder = match apart(selection, from)? {
+        Some(folder) => {
+            cargo.env(settings::MLX_PREFIX, prefix);
+            folder
+        }
+        None => {
+            // What mlx-sys looks for by itself. The variable set to the same folder would compile
+            // all of it anew after each `cargo build` without it.
+            cargo.env_remove(settings::MLX_PREFIX);
+            workspace::target_dir()
+        }
+    };
+    cargo.arg("--target-dir").arg(&folder);
+    if cross::is_needed(selection) {
+        folder.push(&selection.target.triple);
+    }
+    Ok((cargo, folder))
 }
 
 /// The Cargo folder of what is built against another prefix than the one that mlx-sys looks for by

@@ -49,7 +49,7 @@ pub fn with(name: &str, requirements: &[&str]) -> Result<Python> {
                 .arg(draft.path())
                 .args(requirements),
         )
-        .context("pip could not fetch what the comparison takes; run this again when connected")?;
+        .context("pip could not fetch what this takes; run it again when connected")?;
         fs::write(draft.path().join(".requirements"), wanted)?;
         workspace::replace_folder(draft, &packages)?;
         step.finish("done");

@@ -19,6 +19,10 @@ pub const MLX_PREFIX: &str = "EMILY_MLX_PREFIX";
 const OPENBLAS: &str = "EMILY_OPENBLAS";
 /// Where releases are published, in place of the address in `release/targets.json`.
 pub const RELEASE_URL: &str = "EMILY_RELEASE_URL";
+/// The `library` folder of Rust's sources, where the toolchain lacks a target's standard library.
+pub const RUST_SRC: &str = "EMILY_RUST_SRC";
+/// The toolchain that builds for other targets: a name of rustup's, or its folder.
+pub const RUST_TOOLCHAIN: &str = "EMILY_RUST_TOOLCHAIN";
 /// The text of the secret key that signs releases.
 const SECRET_KEY: &str = "EMILY_SECRET_KEY";
 /// The variant to build or install.
@@ -72,6 +76,14 @@ pub fn openblas() -> Option<PathBuf> {
 
 pub fn release_url() -> Option<String> {
     var(RELEASE_URL)
+}
+
+pub fn rust_src() -> Option<PathBuf> {
+    var(RUST_SRC).map(PathBuf::from)
+}
+
+pub fn rust_toolchain() -> Option<String> {
+    var(RUST_TOOLCHAIN)
 }
 
 pub fn secret_key() -> Option<String> {

@@ -189,7 +189,15 @@ fn chosen(pin: &Pin, selection: &Selection, from: Option<Provider>) -> Result<Pr
     if let Some(from) = from {
         return Ok(from);
     }
-    Ok(settings::mlx_from()?.unwrap_or_else(|| usual(pin, selection)))
+    Ok(settings::mlx_from()?.unwrap_or_else(|| {
+        // Only a Mac can build MLX for one.
+        let abroad = selection.target.os == "macos" && std::env::consts::OS != "macos";
+        if abroad && wheel::pinned(pin, selection).is_ok() {
+            Provider::Wheel
+        } else {
+            usual(pin, selection)
+        }
+    }))
 }
 
 /// The name of the prefix that [`prefix`] fills, which is also the usual one's but for its end.

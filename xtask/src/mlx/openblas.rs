@@ -15,7 +15,7 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::elf;
-use crate::{failure::Failure, process, settings, targets::Target};
+use crate::{cross::debian, failure::Failure, process, settings, targets::Target};
 
 /// What MLX calls BLAS and LAPACK through, where they are a library of their own.
 const OPENBLAS: &str = "libopenblas.so.0";
@@ -31,7 +31,7 @@ const FORTRAN: &str = include_str!("fortran.c");
 
 /// Puts OpenBLAS beside `lib/libmlx.so`, which calls for a BLAS, and makes libmlx use it.
 pub fn bundle(lib: &Path, licenses: &Path, target: &Target) -> Result<()> {
-    let archive = archive(target)?;
+    let archive = archive(target).or_else(|error| of_package(target)?.ok_or(error))?;
     let libmlx = lib.join("libmlx.so");
     let mut bytes = fs::read(&libmlx).with_context(|| format!("reading {}", libmlx.display()))?;
     link(&archive, &calls(&bytes)?, &lib.join(OPENBLAS), target)?;
@@ -275,6 +275,27 @@ fn archive(target: &Target) -> Result<PathBuf> {
         )
         .fact("looked for", looked.join("\n"))
     );
+}
+
+/// The archive in the package for another processor, which this one can hold no other way.
+fn of_package(target: &Target) -> Result<Option<PathBuf>> {
+    if target.arch == env::consts::ARCH {
+        return Ok(None);
+    }
+    let arch = if target.arch == "aarch64" {
+        "arm64"
+    } else {
+        "amd64"
+    };
+    let root = debian::unpacked(arch, &[PACKAGE], &target.triple)?;
+    let libraries = root.join("usr/lib").join(gnu_triple(target));
+    let archive = libraries.join("openblas-pthread").join(ARCHIVE);
+    ensure!(
+        archive.is_file(),
+        "expected {PACKAGE} to have {}",
+        archive.display()
+    );
+    Ok(Some(archive))
 }
 
 /// Puts OpenBLAS's licence among the others.

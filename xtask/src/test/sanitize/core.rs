@@ -50,10 +50,7 @@ mod tests {
     use std::{collections::BTreeMap, path::Path};
 
     use super::*;
-    use crate::{
-        flags::Sanitizer,
-        test::sanitize::{detector::Detector, toolchain::Toolchain},
-    };
+    use crate::{flags::Sanitizer, test::sanitize::detector::Detector, toolchain::Toolchain};
 
     fn command(sanitizer: Sanitizer) -> (Vec<String>, BTreeMap<String, Option<String>>) {
         let run = Run {

@@ -13,13 +13,13 @@ use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
 use detector::Detector;
-use toolchain::Toolchain;
 
 use super::{Report, check_names};
 use crate::{
     flags::{self, Sanitizer},
     mlx, settings, setup,
     targets::Targets,
+    toolchain::Toolchain,
     workspace,
 };
 
