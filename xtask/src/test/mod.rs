@@ -1,5 +1,6 @@
 //! `cargo xtask test`: every test that this machine can run, and a closing table.
 
+mod cross;
 mod outcome;
 mod sanitize;
 mod suites;

@@ -9,7 +9,7 @@ use std::{
 use anyhow::Result;
 
 use super::{
-    check_names,
+    check_names, cross,
     outcome::{Outcome, of_cargo, of_ex_unit},
 };
 use crate::{demo, flags, nif, process, python, settings, tidy, workspace};
@@ -21,7 +21,7 @@ pub struct Suite {
     pub run: fn() -> Result<Outcome>,
 }
 
-const ALL: [Suite; 12] = [
+const ALL: [Suite; 14] = [
     Suite {
         name: "rustfmt",
         about: "Rust is formatted",
@@ -71,6 +71,16 @@ const ALL: [Suite; 12] = [
         name: "demo",
         about: "release, fetch, verify, install, compute",
         run: demo_runs,
+    },
+    Suite {
+        name: "macos",
+        about: "the bundle for macOS, built from Linux",
+        run: cross::macos,
+    },
+    Suite {
+        name: "arm64",
+        about: "the bundle for Linux on arm64, built here and run by qemu",
+        run: cross::arm64,
     },
     Suite {
         name: "soak",
@@ -306,7 +316,7 @@ mod tests {
         assert_eq!(
             chosen(&["all".into()]).map(|_| ()).unwrap_err().to_string(),
             "expected a suite to be one of rustfmt, mix-format, tidy, workflows, clippy, mix-compile, \
-             cargo, bare, nx, demo, soak, fuzz, got: all"
+             cargo, bare, nx, demo, macos, arm64, soak, fuzz, got: all"
         );
     }
 
