@@ -36,6 +36,7 @@ mod setup;
 pub mod sidecar;
 pub mod sign;
 pub mod signing;
+mod sizes;
 pub mod targets;
 mod test;
 mod tidy;

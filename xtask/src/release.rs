@@ -16,6 +16,7 @@ use crate::{
     manifest::{self, Manifest},
     materials, mlx, nif, progress, sidecar,
     signing::SecretKey,
+    sizes,
     targets::{Selection, Targets},
     workspace,
 };
@@ -57,6 +58,7 @@ pub fn run(flags: &flags::Release) -> Result<()> {
         .transpose()?;
     let asset = release(&targets, &selection, flags.from, &flags.out, key.as_ref())?;
     let files = [&asset.tarball, &asset.sidecar, &asset.signature];
+    eprint!("{}", sizes::table(&asset.tarball, &asset.manifest)?);
     for path in files.into_iter().filter(|path| path.exists()) {
         println!("{}", path.display());
     }
@@ -186,6 +188,7 @@ fn describe(dir: &Path, selection: &Selection, mlx: manifest::Mlx) -> Result<Man
         files,
     };
     let mut violations = audit.violations;
+    violations.extend(sizes::violations(dir, &names)?);
     violations.extend(manifest.violations(workspace::VERSION, selection));
     violations.extend(manifest.missing_papers(selection));
     violations.extend(materials::violations(dir, &manifest));

@@ -15,7 +15,7 @@ use crate::{
     flags,
     keyring::Keyring,
     manifest::Manifest,
-    materials, progress, sidecar,
+    materials, progress, sidecar, sizes,
     targets::{Selection, Targets},
 };
 
@@ -234,6 +234,10 @@ fn measured(manifest: &Manifest, dir: &Path, selection: &Selection) -> Result<Ve
         }
     }
     Ok(vec![
+        Verdict::new(
+            "the files carry nothing that nobody needs",
+            sizes::violations(dir, &names)?,
+        ),
         Verdict::new("the binaries may be loaded", audit.violations),
         Verdict::new("the manifest says what the binaries ask for", violations),
     ])
