@@ -26,7 +26,7 @@ else
   IO.puts("Excluded: long versions of soak tests; run `cargo xtask test soak`.")
 end
 
-ExUnit.start(exclude: if(native?, do: [:soak], else: [:native, :soak]))
+ExUnit.start(exclude: if(native?, do: [:soak, :fuzz], else: [:native, :soak, :fuzz]))
 
 # Nx's own examples show tensors without their backend.
 Application.put_env(:emily, :add_backend_on_inspect, false)

@@ -16,6 +16,8 @@ defmodule Emily.Test.HttpServer do
     * `{:whole}` - the whole file, even if a range was asked for
     * `{:shifted, count}` - a range that begins `count` bytes from where it was asked for
     * `{:silent}` - nothing, for as long as the client waits
+    * `{:raw, bytes, ending}` - these bytes as they are, and then `:close`, `:reset` or `:silence`
+    * `{:trickle}` - the promise of the whole, and byte after byte of it
     * `{:endless}` - bytes without a promise of how many, until the client goes away
     * `{:call, function}` - what the function answers, when it is called with the request
   """
@@ -74,6 +76,9 @@ defmodule Emily.Test.HttpServer do
   @impl true
   def handle_call(:port, _from, state), do: {:reply, state.port, state}
   def handle_call(:requests, _from, state), do: {:reply, Enum.reverse(state.requests), state}
+
+  def handle_call({:file, name}, _from, state),
+    do: {:reply, Map.fetch(state.files, name), state}
 
   def handle_call({:serve, files, scripts}, _from, state) do
     {:reply, :ok, %{state | files: files, scripts: scripts}}
@@ -139,7 +144,8 @@ defmodule Emily.Test.HttpServer do
   end
 
   defp respond(transport, client, server, head) do
-    ["GET " <> request | lines] = String.split(head, "\r\n")
+    [request | lines] = String.split(head, "\r\n")
+    [method, request] = String.split(request, " ", parts: 2)
 
     name =
       request
@@ -156,7 +162,27 @@ defmodule Emily.Test.HttpServer do
 
     send_bytes = &transport.send(client, &1)
 
-    case GenServer.call(server, {:request, name, headers}) do
+    if method == "HEAD",
+      do: describe(GenServer.call(server, {:file, name}), send_bytes),
+      else:
+        answer(
+          GenServer.call(server, {:request, name, headers}),
+          name,
+          headers,
+          send_bytes,
+          transport,
+          client
+        )
+  end
+
+  # Whether a file is there, which is no request for it.
+  defp describe(found, send_bytes) do
+    send_bytes.(head(if(found == :error, do: 404, else: 200), [{"content-length", 0}]))
+    :keep
+  end
+
+  defp answer(answer, name, headers, send_bytes, transport, client) do
+    case answer do
       {{:call, function}, found} ->
         play(function.({name, headers}), found, headers, send_bytes, transport, client)
 
@@ -229,6 +255,21 @@ defmodule Emily.Test.HttpServer do
   defp play({:endless}, _found, _headers, send_bytes, _transport, _client) do
     send_bytes.(head(200, [{"connection", "close"}]))
     pour(send_bytes, :binary.copy(<<0>>, 65_536))
+    :close
+  end
+
+  defp play({:raw, bytes, ending}, _found, _headers, send_bytes, transport, client) do
+    send_bytes.(bytes)
+    if ending == :reset and transport == :gen_tcp, do: :inet.setopts(client, linger: {true, 0})
+    # The client has no more to say, so this ends with it.
+    if ending == :silence, do: transport.recv(client, 0)
+    :close
+  end
+
+  defp play({:trickle}, {:ok, bytes}, _headers, send_bytes, transport, client) do
+    if transport == :gen_tcp, do: :inet.setopts(client, nodelay: true)
+    send_bytes.(head(200, [{"content-length", byte_size(bytes)}]))
+    Enum.find(:binary.bin_to_list(bytes), &(send_bytes.(<<&1>>) != :ok))
     :close
   end
 

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeSet,
     fs::{self, File},
-    io::{self, BufReader, Read, Write},
+    io::{self, BufRead as _, BufReader, Read, Write},
     os::unix::fs::OpenOptionsExt as _,
     path::Path,
 };
@@ -17,11 +17,14 @@ use crate::{
     audit::is_library,
     manifest::{self, Manifest},
     sidecar::hex,
+    tar_reader::{Entries, Entry},
     targets::Selection,
 };
 
 /// What may follow the last entry: tar fills its last record with zeros.
-const MAX_PADDING: u64 = 64 << 10;
+const MAX_PADDING: u64 = 20 * 512;
+/// What releases begin with: deflate, and no name, comment or other field. Decoders differ in these.
+const PLAIN_HEADER: [u8; 4] = [0x1f, 0x8b, 8, 0];
 
 /// Writes the archive of `manifest` and the files it lists, which are in `dir`.
 ///
@@ -107,7 +110,15 @@ pub fn unpack(tarball: &Path, rules: &Rules<'_>, into: &Path) -> Result<Contents
         last: None,
         budget: rules.max_unpacked_bytes,
     };
-    let mut archive = tar::Archive::new(GzDecoder::new(&mut file));
+    if !file
+        .fill_buf()
+        .with_context(context)?
+        .starts_with(&PLAIN_HEADER)
+    {
+        unpacking.refuse("the archive is broken: expected a plain gzip header".to_owned());
+        return Ok(unpacking.contents);
+    }
+    let mut archive = Entries::new(GzDecoder::new(&mut file));
     match unpacking.entries(&mut archive) {
         Ok(()) => {}
         Err(Stop::Broken(error)) => {
@@ -152,18 +163,16 @@ impl Unpacking<'_> {
         self.contents.refusals.push(refusal);
     }
 
-    fn entries<R: Read>(&mut self, archive: &mut tar::Archive<R>) -> Result<(), Stop> {
-        // Raw, so that the extensions that rename, link or enlarge the next entry are seen
-        // as the entries that they are, and refused.
-        for entry in archive.entries()?.raw(true) {
-            self.entry(entry?)?;
+    fn entries<R: Read>(&mut self, archive: &mut Entries<R>) -> Result<(), Stop> {
+        while let Some(entry) = archive.advance()? {
+            self.entry(&entry, archive)?;
         }
         Ok(())
     }
 
-    fn entry<R: Read>(&mut self, mut entry: tar::Entry<'_, R>) -> Result<(), Stop> {
-        let size = entry.header().entry_size()?;
-        let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+    fn entry<R: Read>(&mut self, entry: &Entry, bytes: &mut R) -> Result<(), Stop> {
+        let size = entry.size;
+        let name = String::from_utf8_lossy(&entry.name).into_owned();
         if size > self.budget {
             self.refuse(format!(
                 "{name}: the archive unpacks to more than {} bytes",
@@ -172,13 +181,13 @@ impl Unpacking<'_> {
             return Err(Stop::Refused);
         }
         self.budget -= size;
-        if let Some(refusal) = self.refusal(&name, entry.header()) {
+        if let Some(refusal) = self.refusal(&name, &entry.header) {
             self.refuse(refusal);
             return Ok(());
         }
-        self.regularity(&name, entry.header());
+        self.regularity(&name, &entry.header);
         if name == manifest::NAME {
-            return self.manifest(&mut entry, size);
+            return self.manifest(bytes, size);
         }
         let Some(manifest) = &self.contents.manifest else {
             self.refuse(format!("{name}: expected {} to come first", manifest::NAME));
@@ -195,7 +204,7 @@ impl Unpacking<'_> {
             ));
             return Ok(());
         }
-        let sha256 = self.write(&name, &mut entry)?;
+        let sha256 = self.write(&name, bytes)?;
         if sha256 != expected.sha256 {
             self.refuse(format!(
                 "{name}: expected sha256 {}, got: {sha256}",
@@ -208,6 +217,7 @@ impl Unpacking<'_> {
     /// Why the entry may not be there at all.
     fn refusal(&mut self, name: &str, header: &Header) -> Option<String> {
         match header.entry_type() {
+            // The old form of tar has a zero there.
             EntryType::Regular => (),
             kind => return Some(format!("{name}: expected a regular file, got: {kind:?}")),
         }
@@ -296,6 +306,8 @@ impl Unpacking<'_> {
         self.contents
             .refusals
             .extend(manifest.violations(self.rules.version, self.rules.selection));
+        let too_large = manifest.size_violation(self.rules.max_unpacked_bytes);
+        self.contents.refusals.extend(too_large);
         self.contents.manifest = Some(manifest);
         self.write(manifest::NAME, &mut bytes.as_slice())?;
         Ok(())

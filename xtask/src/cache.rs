@@ -18,7 +18,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use tempfile::{NamedTempFile, TempDir};
+use tempfile::TempDir;
 
 use crate::{failure::Failure, lock::Lock};
 
@@ -111,7 +111,14 @@ impl Cache {
             return Ok(());
         }
         (|| -> io::Result<()> {
-            let mut file = NamedTempFile::new_in(self.root.join("tmp"))?;
+            // Named as drafts are, so that it is swept as they are if this process is killed.
+            let mut file = tempfile::Builder::new()
+                .prefix(&format!(
+                    "{}.",
+                    name.split(".sha256").next().unwrap_or(name)
+                ))
+                .suffix(DRAFT)
+                .tempfile_in(self.root.join("tmp"))?;
             file.write_all(bytes)?;
             file.persist(&place)?;
             Ok(())
@@ -133,7 +140,7 @@ impl Cache {
             };
             // What cannot be removed is in nobody's way. Other names are the Elixir installer's.
             if rest.ends_with(DRAFT) {
-                let _ = fs::remove_dir_all(path);
+                let _ = fs::remove_dir_all(&path).or_else(|_| fs::remove_file(&path));
             } else if rest.ends_with(".part") && path != kept {
                 let _ = fs::remove_file(path);
             }

@@ -1,23 +1,28 @@
 //! Fetching over HTTP: transient failures are tried again, and what has arrived is kept.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{self, File, OpenOptions},
     io::{self, Read, Seek as _, SeekFrom, Write as _},
-    path::Path,
+    net::IpAddr,
+    path::{Path, PathBuf},
     thread,
     time::Duration,
 };
 
 use anyhow::{Context as _, Result};
 use reqwest::{
-    StatusCode, Url,
+    Certificate, StatusCode, Url,
     blocking::{Client, Response},
     header::{CONTENT_RANGE, RANGE},
-    redirect::Policy,
+    redirect::{Action, Attempt as Attempted, Policy},
 };
 use sha2::{Digest as _, Sha256};
 
-use crate::{progress, sidecar::hex};
+use crate::{
+    failure::Failure,
+    progress, settings,
+    sidecar::{self, hex},
+};
 
 /// How long to wait before each new attempt.
 pub const BACK_OFF: &[Duration] = &[
@@ -27,7 +32,7 @@ pub const BACK_OFF: &[Duration] = &[
     Duration::from_secs(4),
 ];
 /// A server that is silent for so long is taken for dead.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 const MAX_REDIRECTS: usize = 10;
 
 /// Why a fetch failed for good.
@@ -81,16 +86,24 @@ pub struct Downloader {
 }
 
 impl Downloader {
-    /// A client for `base`, which waits for `back_off` between attempts.
-    pub fn new(base: &Url, back_off: &[Duration]) -> Result<Self> {
+    /// A client for `base`, which waits for `back_off` between attempts, and for `patience` for a
+    /// silent server.
+    pub fn new(base: &Url, back_off: &[Duration], patience: Duration) -> Result<Self> {
+        check_address(base)?;
         let mut client = Client::builder()
             .user_agent(concat!("emily-xtask/", env!("CARGO_PKG_VERSION")))
-            .redirect(Policy::limited(MAX_REDIRECTS))
-            .connect_timeout(Duration::from_secs(15))
-            .timeout(PATIENCE);
+            .redirect(Policy::custom(follow))
+            .connect_timeout(patience.min(Duration::from_secs(15)))
+            .timeout(patience);
         // A proxy's loopback is not ours.
-        if matches!(base.host_str(), Some("127.0.0.1" | "localhost" | "[::1]")) {
+        if is_loopback(base) {
             client = client.no_proxy();
+        }
+        if let Some(path) = settings::cacerts_path() {
+            client = client.tls_built_in_root_certs(false);
+            for certificate in authorities(&path)? {
+                client = client.add_root_certificate(certificate);
+            }
         }
         let client = client.build().context("making an HTTP client")?;
         Ok(Self {
@@ -101,6 +114,9 @@ impl Downloader {
 
     /// Fetches a file of at most `limit` bytes into memory.
     pub fn small(&self, url: &Url, limit: u64) -> Result<Vec<u8>, FetchError> {
+        if url.scheme() == "file" {
+            return beginning(&local_file(url)?, limit);
+        }
         self.persist(url, || {
             let response = accept(self.client.get(url.clone()).send()?)?;
             let mut bytes = Vec::new();
@@ -109,9 +125,7 @@ impl Downloader {
                 .read_to_end(&mut bytes)
                 .map_err(broken_off)?;
             if bytes.len() as u64 > limit {
-                return Err(Attempt::Final(FetchError::Unacceptable(format!(
-                    "expected at most {limit} bytes, got more"
-                ))));
+                return Err(Attempt::Final(too_large(limit)));
             }
             Ok(bytes)
         })
@@ -119,6 +133,9 @@ impl Downloader {
 
     /// Whether the server has a file; asked once, because this only helps to word an error.
     pub fn has(&self, url: &Url) -> bool {
+        if url.scheme() == "file" {
+            return local_file(url).is_ok();
+        }
         self.client
             .head(url.clone())
             .send()
@@ -127,6 +144,12 @@ impl Downloader {
 
     /// Fetches a file to `part`, going on from what is there, and returns its SHA-256.
     pub fn file(&self, url: &Url, part: &Path, label: &str) -> Result<String, FetchError> {
+        if url.scheme() == "file" {
+            fs::copy(local_file(url)?, part)
+                .with_context(|| format!("copying to {}", part.display()))
+                .map_err(FetchError::Local)?;
+            return sidecar::sha256_of(part).map_err(FetchError::Local);
+        }
         let mut transfer = Transfer::open(part, label).map_err(FetchError::Local)?;
         self.persist(url, || {
             let mut request = self.client.get(url.clone());
@@ -184,6 +207,94 @@ impl Downloader {
             }
         }
     }
+}
+
+/// Addresses are `https` ones, `http` ones of this machine, or folders.
+fn check_address(base: &Url) -> Result<()> {
+    if base.scheme() == "https" || is_loopback(base) || base.scheme() == "file" {
+        return Ok(());
+    }
+    let next = "cargo xtask install --url URL";
+    Err(
+        Failure::new("releases do not come from such an address", next)
+            .fact("url", base)
+            .fact(
+                "expected",
+                "https://…, http:// with localhost, or file:///…",
+            )
+            .into(),
+    )
+}
+
+/// Whether an `http` address is one of this machine.
+fn is_loopback(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    let address = host
+        .trim_start_matches('[')
+        .trim_end_matches(']')
+        .parse::<IpAddr>();
+    url.scheme() == "http"
+        && (host == "localhost" || address.is_ok_and(|address| address.is_loopback()))
+}
+
+/// A server leads to `https`, or from this machine to itself.
+fn follow(attempt: Attempted) -> Action {
+    let next = attempt.url();
+    let from_http = attempt.previous().last().is_none_or(is_loopback);
+    if attempt.previous().contains(next) {
+        attempt.error("the server redirects in a circle")
+    } else if attempt.previous().len() > MAX_REDIRECTS {
+        attempt.error("the server redirects too often")
+    } else if next.scheme() == "https" || from_http && is_loopback(next) {
+        attempt.follow()
+    } else {
+        attempt.error("the server redirects to an address that is not https")
+    }
+}
+
+fn authorities(path: &Path) -> Result<Vec<Certificate>> {
+    let unreadable = |reason: String| {
+        Failure::new(
+            "the certificate authorities cannot be read",
+            "cargo xtask install",
+        )
+        .fact("HEX_CACERTS_PATH", path.display())
+        .fact("reason", reason)
+    };
+    let bytes = fs::read(path).map_err(|error| unreadable(error.to_string()))?;
+    let authorities =
+        Certificate::from_pem_bundle(&bytes).map_err(|error| unreadable(with_causes(&error)))?;
+    if authorities.is_empty() {
+        return Err(unreadable("it has no certificate".to_owned()).into());
+    }
+    Ok(authorities)
+}
+
+/// The path of a `file` address that has such a file.
+fn local_file(url: &Url) -> Result<PathBuf, FetchError> {
+    match url.to_file_path() {
+        Ok(path) if path.exists() => Ok(path),
+        Ok(_) => Err(FetchError::NotFound),
+        Err(()) => Err(FetchError::Unacceptable(
+            "this is no address of a file".to_owned(),
+        )),
+    }
+}
+
+fn beginning(path: &Path, limit: u64) -> Result<Vec<u8>, FetchError> {
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(limit + 1).read_to_end(&mut bytes))
+        .with_context(|| format!("reading {}", path.display()))
+        .map_err(FetchError::Local)?;
+    if bytes.len() as u64 > limit {
+        return Err(too_large(limit));
+    }
+    Ok(bytes)
+}
+
+fn too_large(limit: u64) -> FetchError {
+    FetchError::Unacceptable(format!("expected at most {limit} bytes, got more"))
 }
 
 /// A file that arrives in pieces, hashed on the way.

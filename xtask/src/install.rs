@@ -4,7 +4,7 @@
 //! every file reaches its place by rename.
 
 use std::{
-    fs, io,
+    fs,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -15,13 +15,13 @@ use reqwest::Url;
 use crate::{
     archive::{self, Rules},
     cache::{Cache, unwritable},
-    download::{BACK_OFF, Downloader, FetchError},
+    download::{BACK_OFF, Downloader, FetchError, PATIENCE},
     failure::Failure,
     flags,
     host::Host,
     keyring::Keyring,
     manifest::{self, Manifest},
-    settings, sidecar,
+    placing, settings, sidecar,
     targets::{Selection, Targets},
     workspace,
 };
@@ -48,6 +48,7 @@ pub fn run(flags: &flags::Install) -> Result<()> {
             Host::default()
         },
         back_off: BACK_OFF.to_vec(),
+        patience: PATIENCE,
         targets,
         selection,
     };
@@ -84,6 +85,8 @@ pub struct Installer {
     pub host: Host,
     /// How long to wait before each new attempt of a fetch.
     pub back_off: Vec<Duration>,
+    /// How long a server may be silent.
+    pub patience: Duration,
 }
 
 /// A signed checksum.
@@ -97,14 +100,16 @@ impl Installer {
     /// Makes `into` hold the release's files, and returns its manifest.
     pub fn install(&self, into: &Path) -> Result<Manifest> {
         let asset = self.selection.asset(&self.targets);
-        let downloader = Downloader::new(&self.base, &self.back_off)?;
+        let downloader = Downloader::new(&self.base, &self.back_off, self.patience)?;
         let signed = self.signed(&downloader, &asset)?;
         let _lock = self.cache.lock(&asset)?;
         let (dir, manifest) = self.unpacked(&downloader, &asset, &signed)?;
         self.cache.store(&sidecar::name(&asset), &signed.sidecar)?;
         self.cache
             .store(&sidecar::signature_name(&asset), &signed.signature)?;
-        place(&dir, &manifest, into)?;
+        let variants = self.targets.variants.values();
+        let known: Vec<_> = variants.flat_map(|variant| variant.files.clone()).collect();
+        placing::place(&dir, &manifest, into, &known)?;
         Ok(manifest)
     }
 
@@ -116,7 +121,9 @@ impl Installer {
             anyhow::Ok(fetched.map_err(|error| (error, url)))
         };
         let sidecar = fetch(sidecar::name(asset))?;
-        let signature = match sidecar {
+        let signature = match &sidecar {
+            // While the checksum is the cache's, so is the signature, which holds.
+            Ok(bytes) if let Some(signature) = self.known_signature(bytes, asset) => Ok(signature),
             Ok(_) => fetch(sidecar::signature_name(asset))?,
             Err(_) => Ok(Vec::new()),
         };
@@ -151,6 +158,13 @@ impl Installer {
         })
     }
 
+    /// The cache's signature of these very bytes, if it holds.
+    fn known_signature(&self, sidecar: &[u8], asset: &str) -> Option<Vec<u8>> {
+        let signature = fs::read(self.cache.file(&sidecar::signature_name(asset))).ok()?;
+        let known = self.verified(sidecar.to_vec(), signature, asset).ok()?;
+        Some(known.signature)
+    }
+
     /// The signed checksum in the cache, if the archive beside it is the one it stands for.
     fn cached(&self, asset: &str) -> Option<Signed> {
         let read = |name: &str| fs::read(self.cache.file(name)).ok();
@@ -169,13 +183,13 @@ impl Installer {
     ) -> Result<(PathBuf, Manifest)> {
         let place = self.cache.unpacked(asset, &signed.sha256);
         let tarball = self.cache.file(asset);
+        let part = self.cache.part(asset, &signed.sha256);
+        self.cache.sweep(asset, &part);
         let is_cached = has_sha256(&tarball, &signed.sha256);
         if is_cached && let Some(manifest) = self.intact(&place) {
             self.check_host(&manifest)?;
             return Ok((place, manifest));
         }
-        let part = self.cache.part(asset, &signed.sha256);
-        self.cache.sweep(asset, &part);
         if !is_cached && !has_sha256(&part, &signed.sha256) {
             self.download(downloader, asset, &part, &signed.sha256)?;
         }
@@ -228,9 +242,18 @@ impl Installer {
         expected: &str,
     ) -> Result<()> {
         let url = self.url(asset)?;
-        let actual = downloader
-            .file(&url, part, &format!("downloading {asset}"))
-            .map_err(|error| self.fetch_failure(downloader, error, &url, asset))?;
+        let fetch = || {
+            downloader
+                .file(&url, part, &format!("downloading {asset}"))
+                .map_err(|error| self.fetch_failure(downloader, error, &url, asset))
+        };
+        // What an earlier install left may be the beginning of something else.
+        let resumed = part.exists();
+        let mut actual = fetch()?;
+        if actual != expected && resumed {
+            let _ = fs::remove_file(part);
+            actual = fetch()?;
+        }
         if actual == expected {
             return Ok(());
         }
@@ -331,40 +354,4 @@ impl Installer {
 
 fn has_sha256(path: &Path, expected: &str) -> bool {
     path.is_file() && sidecar::sha256_of(path).is_ok_and(|actual| actual == expected)
-}
-
-/// Makes `into` hold the files of `dir`, by rename, and no files of an earlier release. The
-/// manifest comes last: it says what is installed.
-fn place(dir: &Path, manifest: &Manifest, into: &Path) -> Result<()> {
-    fs::create_dir_all(into).with_context(|| format!("making {}", into.display()))?;
-    let earlier = fs::read(into.join(manifest::NAME))
-        .ok()
-        .and_then(|bytes| Manifest::parse(&bytes).ok())
-        .map_or_else(Vec::new, |manifest| manifest.files);
-    let names = manifest.files.iter().map(|file| file.name.as_str());
-    for name in names.chain([manifest::NAME]) {
-        place_file(&dir.join(name), &into.join(name))
-            .with_context(|| format!("installing {}", into.join(name).display()))?;
-    }
-    for stale in earlier {
-        let plain = Path::new(&stale.name)
-            .file_name()
-            .is_some_and(|name| *name == *stale.name);
-        if plain && manifest.file(&stale.name).is_none() {
-            let _ = fs::remove_file(into.join(&stale.name));
-        }
-    }
-    Ok(())
-}
-
-/// Hard-links, else copies, `from` beside `place`, and renames it there: a running VM may have the
-/// old file mapped, so that it must not be written into.
-fn place_file(from: &Path, place: &Path) -> io::Result<()> {
-    let folder = place.parent().unwrap_or(Path::new("."));
-    let draft = tempfile::Builder::new()
-        .prefix(".emily-")
-        .tempdir_in(folder)?;
-    let draft = draft.path().join("file");
-    fs::hard_link(from, &draft).or_else(|_| fs::copy(from, &draft).map(|_| ()))?;
-    fs::rename(&draft, place)
 }

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::{audit, targets::Selection, version::Version};
+use crate::{audit, sidecar, targets::Selection, version::Version};
 
 /// The manifest's name in the archive and in priv/.
 pub const NAME: &str = "manifest.json";
@@ -95,7 +95,11 @@ impl Requires {
 impl Manifest {
     /// Reads a manifest; whether it fits its archive is [`Manifest::violations`]'s question.
     pub fn parse(bytes: &[u8]) -> Result<Self> {
-        serde_json::from_slice(bytes).with_context(|| format!("reading {NAME}"))
+        let context = || format!("reading {NAME}");
+        // All of it must be JSON, also what nobody asks for.
+        let text = std::str::from_utf8(bytes).with_context(context)?;
+        serde_json::from_str::<serde_json::Value>(text).with_context(context)?;
+        serde_json::from_str(text).with_context(context)
     }
 
     /// The bytes that go into the archive; the same manifest always gives the same ones.
@@ -144,6 +148,7 @@ impl Manifest {
         if self.file(&selection.target.library).is_none() {
             violations.push(format!("{NAME}: {} is missing", selection.target.library));
         }
+        violations.extend(self.form_violations());
         violations.extend(self.floor_violations(selection));
         violations
     }
@@ -156,6 +161,36 @@ impl Manifest {
             .filter(|name| !audit::is_binary(name) && *name != NAME && self.file(name).is_none())
             .map(|name| format!("{name} is missing"))
             .collect()
+    }
+
+    /// What is wrong with a manifest whose files take more than `max` bytes together.
+    pub fn size_violation(&self, max: u64) -> Option<String> {
+        let sizes = self.files.iter().map(|file| file.size);
+        let total = sizes.fold(0, u64::saturating_add);
+        (total > max)
+            .then(|| format!("{NAME}: expected at most {max} bytes together, got: {total}"))
+    }
+
+    /// Fields whose text has another form than it should.
+    fn form_violations(&self) -> Vec<String> {
+        let mut violations = Vec::new();
+        if let Err(error) = self.nif_version.parse::<Version>() {
+            violations.push(format!("{NAME}: nif_version: {error:#}"));
+        }
+        for name in &self.requires.libraries {
+            if !is_plain_name(name) {
+                violations.push(format!("{NAME}: expected a library's name, got: {name:?}"));
+            }
+        }
+        for file in &self.files {
+            if !sidecar::is_sha256(&file.sha256) {
+                violations.push(format!(
+                    "{NAME}: expected a sha256 of {}, got: {:?}",
+                    file.name, file.sha256
+                ));
+            }
+        }
+        violations
     }
 
     /// Floors that cannot be read, or that ask for more than the variant may.
@@ -177,4 +212,13 @@ impl Manifest {
         }
         violations
     }
+}
+
+/// Whether a name stands for a file of a folder, and for nothing outside it.
+fn is_plain_name(name: &str) -> bool {
+    let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    name.bytes().next().is_some_and(is_letter)
+        && name
+            .bytes()
+            .all(|byte| is_letter(byte) || b".+-".contains(&byte))
 }

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result};
 use crate::{
     cache::Cache,
     demo,
-    download::BACK_OFF,
+    download::{BACK_OFF, PATIENCE},
     flags,
     host::Host,
     install::{Installer, parse_base},
@@ -36,6 +36,7 @@ pub fn run(flags: &flags::Prove) -> Result<()> {
         cache: Cache::open(&folder.path().join("cache"))?,
         host: Host::probe(),
         back_off: BACK_OFF.to_vec(),
+        patience: PATIENCE,
         targets,
         selection: selection.clone(),
     };

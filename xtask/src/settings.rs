@@ -86,6 +86,11 @@ pub fn rust_toolchain() -> Option<String> {
     var(RUST_TOOLCHAIN)
 }
 
+/// The certificate authorities to trust in place of the system's: Hex's variable.
+pub fn cacerts_path() -> Option<PathBuf> {
+    var("HEX_CACERTS_PATH").map(PathBuf::from)
+}
+
 pub fn secret_key() -> Option<String> {
     var(SECRET_KEY)
 }

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail};
 use sha2::{Digest as _, Sha256};
 
 /// Neither small file is larger, so a reader need not hold more.
-pub const MAX_BYTES: u64 = 64 << 10;
+pub const MAX_BYTES: u64 = 16 << 10;
 
 /// The sidecar's name.
 pub fn name(asset: &str) -> String {

@@ -98,6 +98,9 @@ impl PublicKey {
     /// Fails unless `signature` is this key's, over `sidecar`, made for `asset`.
     pub fn verify(&self, sidecar: &[u8], signature: &[u8], asset: &str) -> Result<()> {
         let text = std::str::from_utf8(signature).context("expected a minisign signature")?;
+        if !has_signature_form(text) {
+            bail!("expected a minisign signature of four lines");
+        }
         let signature = minisign_verify::Signature::decode(text)
             .map_err(|error| anyhow!("expected a minisign signature: {error}"))?;
         self.key
@@ -112,6 +115,13 @@ impl PublicKey {
         }
         Ok(())
     }
+}
+
+/// Whether a text has the four lines of a signature, each with its line feed, and nothing else.
+fn has_signature_form(text: &str) -> bool {
+    let lines: Vec<_> = text.split('\n').collect();
+    matches!(lines.as_slice(), [comment, _, _, _, ""] if comment.starts_with("untrusted comment: "))
+        && !text.contains('\r')
 }
 
 /// The identifier in an encoded key or signature, as minisign prints it.

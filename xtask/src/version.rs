@@ -4,6 +4,9 @@ use std::{fmt, str::FromStr};
 
 use anyhow::{Result, bail};
 
+/// No number of a version has more digits.
+const MAX_DIGITS: usize = 9;
+
 /// Two or three numbers; a missing third one counts as 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version([u64; 3]);
@@ -23,7 +26,10 @@ impl FromStr for Version {
         let mut count = 0;
         for part in text.split('.') {
             match (numbers.get_mut(count), part.parse()) {
-                (Some(number), Ok(value)) if part.bytes().all(|byte| byte.is_ascii_digit()) => {
+                (Some(number), Ok(value))
+                    if part.len() <= MAX_DIGITS
+                        && part.bytes().all(|byte| byte.is_ascii_digit()) =>
+                {
                     *number = value;
                 }
                 _ => bail!("expected a version such as 2.38 or 3.4.30, got: {text}"),
@@ -66,7 +72,17 @@ mod tests {
     #[test]
     fn anything_else_is_refused() {
         for text in [
-            "", "2", "2.", ".2", "2.38.1.1", "2.x", "-2.3", "+2.3", " 2.3", "PRIVATE",
+            "",
+            "2",
+            "2.",
+            ".2",
+            "2.38.1.1",
+            "2.x",
+            "-2.3",
+            "+2.3",
+            " 2.3",
+            "PRIVATE",
+            "2.1234567890",
         ] {
             assert!(text.parse::<Version>().is_err(), "{text:?}");
         }

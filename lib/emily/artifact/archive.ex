@@ -147,25 +147,19 @@ defmodule Emily.Artifact.Archive do
   end
 
   # What follows the end is padding; more than that, or anything but zeros, is not.
-  defp finish(archive, zeros \\ 0) do
+  defp finish(archive), do: finish(%{archive | buffer: ""}, archive.buffer, 0)
+
+  defp finish(archive, padding, zeros) do
+    zeros = zeros + byte_size(padding)
+
+    if zeros > @max_trailing_zeros or padding != :binary.copy(<<0>>, byte_size(padding)) do
+      refuse(archive, nil, "nothing after the last entry", "more bytes")
+    end
+
     case Gunzip.next(archive.reader) do
-      {:ok, piece, reader} ->
-        padding = archive.buffer <> piece
-        zeros = zeros + byte_size(padding)
-
-        if zeros > @max_trailing_zeros or padding != :binary.copy(<<0>>, byte_size(padding)) do
-          refuse(archive, nil, "nothing after the last entry", "more bytes")
-        end
-
-        finish(%{archive | reader: reader, buffer: ""}, zeros)
-
-      :eof ->
-        if archive.buffer != :binary.copy(<<0>>, byte_size(archive.buffer)) do
-          refuse(archive, nil, "nothing after the last entry", "more bytes")
-        end
-
-      {:error, reason} ->
-        unreadable(archive, reason)
+      {:ok, piece, reader} -> finish(%{archive | reader: reader}, piece, zeros)
+      :eof -> :ok
+      {:error, reason} -> unreadable(archive, reason)
     end
   end
 

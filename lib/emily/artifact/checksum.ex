@@ -51,7 +51,7 @@ defmodule Emily.Artifact.Checksum do
   """
   @spec decode_sidecar(binary(), String.t()) :: {:ok, String.t()} | {:error, SidecarError.t()}
   def decode_sidecar(text, asset) do
-    case Regex.run(~r/\A([0-9a-f]{64}) [ *]([^\s\/]+)\n?\z/, text) do
+    case Regex.run(~r/\A([0-9a-f]{64})  ([^\n]+)\n\z/, text) do
       [_line, digest, ^asset] ->
         {:ok, digest}
 

@@ -14,17 +14,19 @@ defmodule Emily.Artifact.Client do
   @loopback [~c"localhost", ~c"127.", ~c"::1"]
 
   @enforce_keys [:profile, :settings]
-  defstruct @enforce_keys ++ [idle_ms: 30_000, connect_ms: 15_000]
+  defstruct @enforce_keys ++
+              [idle_ms: 30_000, connect_ms: 15_000, clock: &__MODULE__.monotonic_ms/0]
 
   @type t :: %__MODULE__{
           profile: pid(),
           settings: Settings.t(),
           idle_ms: pos_integer(),
-          connect_ms: pos_integer()
+          connect_ms: pos_integer(),
+          clock: (-> integer())
         }
 
   @doc """
-  Runs a function with a client. `:idle_ms` is how long a server may send nothing.
+  Runs a function with a client. `:idle_ms` is how long a server may send nothing, or next to nothing.
   """
   @spec with_client(Settings.t(), keyword(), (t() -> result)) :: result when result: var
   def with_client(%Settings{} = settings, options \\ [], function) do
@@ -87,6 +89,9 @@ defmodule Emily.Artifact.Client do
 
     uri
   end
+
+  @doc false
+  def monotonic_ms, do: System.monotonic_time(:millisecond)
 
   @doc "The options of a request to one address, as `:httpc` calls them."
   @spec request_options(t(), String.t()) :: {:ok, keyword()} | {:error, CertificateError.t()}

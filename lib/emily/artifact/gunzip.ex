@@ -8,6 +8,8 @@ defmodule Emily.Artifact.Gunzip do
 
   # 16 plus the largest window: a gzip header is expected.
   @gzip_window 31
+  # What releases begin with: deflate, and no name, comment or other field. Decoders differ in these.
+  @plain_header <<0x1F, 0x8B, 8, 0>>
   @read_bytes 262_144
   @batch_bytes 524_288
 
@@ -76,10 +78,19 @@ defmodule Emily.Artifact.Gunzip do
         # :error refuses bytes after the end of the stream, such as a second one.
         :ok = :zlib.inflateInit(zlib, @gzip_window, :error)
         send(reader, {ref, :ok})
-        serve(io, zlib, reader, ref, :finished)
+        serve(io, zlib, reader, ref, header(io))
 
       {:error, reason} ->
         send(reader, {ref, {:error, reason}})
+    end
+  end
+
+  defp header(io) do
+    case :file.pread(io, 0, byte_size(@plain_header)) do
+      {:ok, @plain_header} -> :finished
+      {:ok, bytes} when byte_size(bytes) == byte_size(@plain_header) -> {:error, :damaged}
+      {:error, reason} -> {:error, reason}
+      _less -> {:error, :truncated}
     end
   end
 
@@ -96,6 +107,8 @@ defmodule Emily.Artifact.Gunzip do
         end
     end
   end
+
+  defp batch(_io, _zlib, {:error, reason}, [], 0), do: {:error, reason}
 
   # zlib has more to say about what it was given (:continue), or wants more of the file.
   defp batch(_io, _zlib, state, pieces, size) when size >= @batch_bytes do

@@ -14,6 +14,9 @@ defmodule Emily.Artifact.Http do
   # A packet's worth at a time would spend the download in message passing.
   @socket_buffer 262_144
 
+  # Who sends less than this for as long as one may be idle has stalled, byte by byte.
+  @least_bytes 1_024
+
   @typedoc "The headers of an answer, by lower-case name."
   @type headers :: %{String.t() => String.t()}
 
@@ -138,7 +141,7 @@ defmodule Emily.Artifact.Http do
         case sink.start.(decoded(headers), acc) do
           {:ok, acc} ->
             :httpc.stream_next(handler)
-            receive_body(client, url, id, handler, acc, sink)
+            receive_body(client, url, {id, handler}, acc, sink, {client.clock.(), 0})
 
           {:error, error} ->
             cancel(client, id)
@@ -171,19 +174,25 @@ defmodule Emily.Artifact.Http do
     end
   end
 
-  defp receive_body(client, url, id, handler, acc, sink) do
+  # The pace: since when, and how many bytes have come since then.
+  defp receive_body(client, url, {id, handler} = request, acc, sink, pace) do
     receive do
       {:http, {^id, :stream, bytes}} ->
         # Asked for before this piece is handled, the next one arrives meanwhile.
         :httpc.stream_next(handler)
 
-        case sink.chunk.(bytes, acc) do
-          {:ok, acc} ->
-            receive_body(client, url, id, handler, acc, sink)
-
+        with {:ok, acc} <- sink.chunk.(bytes, acc),
+             {:pace, pace} when pace != :stalled <-
+               {:pace, pace(client, pace, byte_size(bytes))} do
+          receive_body(client, url, request, acc, sink, pace)
+        else
           {:error, error} ->
             cancel(client, id)
             {:error, error, acc}
+
+          {:pace, :stalled} ->
+            cancel(client, id)
+            {:error, %HttpError{url: shown(url), reason: :stalled}, acc}
         end
 
       {:http, {^id, :stream_end, _headers}} ->
@@ -195,6 +204,16 @@ defmodule Emily.Artifact.Http do
       client.idle_ms ->
         cancel(client, id)
         {:error, %HttpError{url: shown(url), reason: :timeout}, acc}
+    end
+  end
+
+  defp pace(client, {since, bytes}, more) do
+    now = client.clock.()
+
+    cond do
+      now - since < client.idle_ms -> {since, bytes + more}
+      bytes + more >= @least_bytes -> {now, 0}
+      true -> :stalled
     end
   end
 

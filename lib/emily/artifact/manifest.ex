@@ -6,7 +6,7 @@ defmodule Emily.Artifact.Manifest do
   """
 
   alias Emily.Artifact
-  alias Emily.Artifact.{Cuda, Host, ManifestError, Targets, UnfitHostError}
+  alias Emily.Artifact.{Cuda, Host, Json, ManifestError, Targets, UnfitHostError}
 
   @name "manifest.json"
   @max_bytes 1_048_576
@@ -70,10 +70,10 @@ defmodule Emily.Artifact.Manifest do
   end
 
   def decode(text) do
-    case JSON.decode(text) do
+    case Json.decode(text) do
       {:ok, %{} = data} -> {:ok, build(data)}
       {:ok, _other} -> {:error, %ManifestError{expected: "a JSON object", actual: excerpt(text)}}
-      {:error, _reason} -> {:error, %ManifestError{expected: "JSON", actual: excerpt(text)}}
+      :error -> {:error, %ManifestError{expected: "JSON", actual: excerpt(text)}}
     end
   catch
     {:invalid, error} -> {:error, error}
@@ -81,7 +81,7 @@ defmodule Emily.Artifact.Manifest do
 
   # A field that fails throws, so that the shape of the manifest reads as one expression.
   defp build(data) do
-    expect(data, "schema", "1", &(&1 == 1))
+    expect(data, "schema", "1", &(&1 === 1))
     expect(data, "package", "\"emily\"", &(&1 == "emily"))
     requires = expect(data, "requires", "an object", &is_map/1)
 
@@ -90,7 +90,7 @@ defmodule Emily.Artifact.Manifest do
       variant: string(data, "variant"),
       target: string(data, "target"),
       nif_version: version(data, "nif_version"),
-      mlx: expect(data, "mlx", "an object of strings", &strings?/1),
+      mlx: mlx(data),
       requires: %{
         glibc: optional_version(requires, "glibc"),
         glibcxx: optional_version(requires, "glibcxx"),
@@ -124,16 +124,20 @@ defmodule Emily.Artifact.Manifest do
     end
   end
 
-  defp libraries(requires) do
-    case requires do
-      %{"libraries" => _} ->
-        expect(requires, "libraries", "a list of file names", fn names ->
-          is_list(names) and Enum.all?(names, &plain_name?/1)
-        end)
+  defp mlx(data) do
+    mlx = expect(data, "mlx", "an object", &is_map/1)
+    for field <- ~w(version mlx_c from), do: expect(mlx, field, "a string", &is_binary/1)
 
-      _absent ->
-        []
-    end
+    for field <- ~w(tag revision),
+        do: expect(mlx, field, "a string", &(is_nil(&1) or is_binary(&1)))
+
+    for {field, text} <- mlx, is_binary(text), into: %{}, do: {field, text}
+  end
+
+  defp libraries(requires) do
+    expect(requires, "libraries", "a list of file names", fn names ->
+      is_list(names) and Enum.all?(names, &plain_name?/1)
+    end)
   end
 
   defp string(data, field), do: expect(data, field, "a string", &(is_binary(&1) and &1 != ""))
@@ -143,11 +147,12 @@ defmodule Emily.Artifact.Manifest do
   end
 
   defp optional_version(data, field) do
-    if Map.get(data, field) == nil, do: nil, else: version(data, field)
+    expect(data, field, "a version of numbers and dots", &(is_nil(&1) or version?(&1)))
   end
 
   defp expect(%{} = data, field, expected, valid?) do
     value = Map.get(data, field)
+    if field in Json.duplicates(data), do: invalid(field, "every field once", "it twice")
     if valid?.(value), do: value, else: invalid(field, expected, shown(value))
   end
 
@@ -166,10 +171,7 @@ defmodule Emily.Artifact.Manifest do
 
   defp excerpt(text), do: inspect(text, printable_limit: 40)
 
-  defp strings?(value),
-    do: is_map(value) and Enum.all?(value, fn {_key, text} -> is_binary(text) end)
-
-  defp version?(value), do: is_binary(value) and value =~ ~r/\A\d+(\.\d+)*\z/
+  defp version?(value), do: is_binary(value) and value =~ ~r/\A\d{1,9}(\.\d{1,9}){1,2}\z/
   defp digest?(value), do: is_binary(value) and value =~ ~r/\A[0-9a-f]{64}\z/
 
   # Slashes, control characters and the two dot names would let a name leave its folder.
@@ -206,8 +208,23 @@ defmodule Emily.Artifact.Manifest do
         refuse("files", "at most #{max} bytes together", "#{total} bytes")
 
       true ->
-        :ok
+        check_floors(manifest.requires, Targets.floors(artifact.variant))
     end
+  end
+
+  # A release asks for no more than its variant may.
+  defp check_floors(requires, declared) do
+    Enum.find_value([:glibc, :glibcxx, :macos], :ok, fn name ->
+      asked = requires[name]
+      most = declared["#{name}"]
+
+      cond do
+        asked == nil -> nil
+        most == nil -> refuse("#{name}", "nothing", asked)
+        at_least?(most, asked) -> nil
+        true -> refuse("#{name}", "at most #{most}", asked)
+      end
+    end)
   end
 
   defp refuse(field, expected, actual) do

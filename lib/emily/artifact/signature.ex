@@ -49,13 +49,18 @@ defmodule Emily.Artifact.Signature do
     end
   end
 
-  @doc "Reads minisign's four-line signature file; `subject` names the signed file in errors."
+  @doc """
+  Reads minisign's four-line signature file; `subject` names the signed file in errors.
+
+  Each line ends with a line feed, and nothing else is there.
+  """
   @spec decode(String.t(), String.t()) :: {:ok, t()} | {:error, SignatureError.t()}
   def decode(text, subject) do
-    with ["untrusted comment:" <> _, encoded, "trusted comment: " <> comment, global] <-
-           lines(text),
-         {:ok, <<"ED", key_id::binary-8, signature::binary-64>>} <- Base.decode64(encoded),
-         {:ok, <<global_signature::binary-64>>} <- Base.decode64(global) do
+    with true <- String.valid?(text) and not String.contains?(text, "\r"),
+         ["untrusted comment: " <> _, encoded, "trusted comment: " <> comment, global, ""] <-
+           String.split(text, "\n"),
+         {:ok, <<"ED", key_id::binary-8, signature::binary-64>>} <- base64(encoded),
+         {:ok, <<global_signature::binary-64>>} <- base64(global) do
       {:ok,
        %__MODULE__{
          key_id: key_id,
@@ -105,6 +110,13 @@ defmodule Emily.Artifact.Signature do
         true ->
           :ok
       end
+    end
+  end
+
+  # One text for the same bytes, and no other.
+  defp base64(encoded) do
+    with {:ok, bytes} <- Base.decode64(encoded) do
+      if Base.encode64(bytes) == encoded, do: {:ok, bytes}, else: :error
     end
   end
 

@@ -3,5 +3,6 @@ defmodule Emily.Artifact.DoctestTest do
 
   doctest Emily.Artifact.Checksum
   doctest Emily.Artifact.Http
+  doctest Emily.Artifact.Json
   doctest Emily.Artifact.Report
 end

@@ -1,8 +1,7 @@
 defmodule Emily.Artifact.InterruptionTest do
   use Emily.Test.InstallCase, async: true
 
-  alias Emily.Artifact
-  alias Emily.Artifact.{Install, Manifest, Priv}
+  import Emily.Test.InstallState
   alias Emily.Test.InstallProcess
 
   describe "SIGKILL" do
@@ -57,73 +56,6 @@ defmodule Emily.Artifact.InterruptionTest do
       state
     end
   end
-
-  defp state_left(context, old, new, event) do
-    # A first install has no companion missing beside a library that could be loaded.
-    if old == %{} and File.exists?(Path.join(context.priv, "libemily.so")) do
-      assert Map.take(installed_files(context), Map.keys(new)) == new
-    end
-
-    assert Priv.settle(context.priv) == :ok
-
-    case installed_files(context) do
-      ^old -> :old
-      ^new -> :new
-      other -> flunk("a mixture after #{event}: #{inspect(Map.keys(other))}")
-    end
-    |> tap(fn state ->
-      assert Install.installed?(context.priv, context.artifact) == (state == :new or old != %{})
-    end)
-  end
-
-  # Without what a killed install gathered, which the next one sweeps.
-  defp installed_files(context) do
-    for {name, bytes} <- visible(context.priv),
-        name != Manifest.name(),
-        into: %{},
-        do: {name, bytes}
-  end
-
-  defp visible(folder) do
-    for name <- File.ls!(folder), not String.starts_with?(name, "."), into: %{} do
-      {name, File.read!(Path.join(folder, name))}
-    end
-  end
-
-  # Whatever stands at a final path of the cache is whole.
-  defp nothing_unverified(context, states) do
-    archives =
-      for files <- states, files != %{}, do: ReleaseFactory.archive(context.artifact, files)
-
-    archive = Path.join([context.cache, "v1", context.artifact.asset])
-    if File.exists?(archive), do: assert(File.read!(archive) in archives)
-
-    sidecars = Enum.map(archives, &ReleaseFactory.sidecar(context.artifact, &1))
-    sidecar = Path.join([context.cache, "v1", Artifact.sidecar(context.artifact)])
-    if File.exists?(sidecar), do: assert(File.read!(sidecar) in sidecars)
-
-    for folder <- Path.wildcard(Path.join(context.cache, "v1/unpacked/*")) do
-      {:ok, manifest} = Manifest.read(folder)
-      assert Manifest.mismatches(manifest, folder, :sha256) == []
-    end
-  end
-
-  defp keep(context) do
-    template = Path.join(context.dir, "template")
-    File.mkdir_p!(template)
-    File.mkdir_p!(context.cache)
-    for folder <- [context.cache, context.priv], do: copy(folder, template)
-    template
-  end
-
-  defp restore(context, template) do
-    for folder <- [context.cache, context.priv] do
-      File.rm_rf!(folder)
-      copy(Path.join(template, Path.basename(folder)), context.dir)
-    end
-  end
-
-  defp copy(folder, into), do: {_output, 0} = System.cmd("cp", ["-a", folder, into])
 
   describe "two installs at once on one cache" do
     test "download once; the second waits, and says on what", context do

@@ -41,7 +41,8 @@ defmodule Emily.Artifact.ManifestTest do
     {%{"variant" => 1}, "variant", "a string", "1"},
     {%{"target" => nil}, "target", "a string", "nothing"},
     {%{"nif_version" => "new"}, "nif_version", "a version of numbers and dots", ~s("new")},
-    {%{"mlx" => %{"version" => 1}}, "mlx", "an object of strings", ~S(%{"version" => 1})},
+    {%{"mlx" => %{"version" => 1}}, "version", "a string", "1"},
+    {%{"mlx" => []}, "mlx", "an object", "[]"},
     {%{"requires" => []}, "requires", "an object", "[]"},
     {%{"requires" => %{"glibc" => "2.x"}}, "glibc", "a version of numbers and dots", ~s("2.x")},
     {%{"requires" => %{"libraries" => ["../x"]}}, "libraries", "a list of file names",
@@ -129,7 +130,12 @@ defmodule Emily.Artifact.ManifestTest do
     end
 
     test "of a Mac are its version" do
-      {:ok, manifest} = manifest(%{"target" => "macos-arm64", "requires" => %{"macos" => "26.2"}})
+      {:ok, manifest} =
+        manifest(%{
+          "target" => "macos-arm64",
+          "requires" => %{"macos" => "26.2", "libraries" => []}
+        })
+
       host = ReleaseFactory.host(os: "macos", target: "macos-arm64", macos: "15.1")
       assert Manifest.problems(manifest, host) == ["macOS 26.2 or newer; this machine has 15.1"]
       assert Manifest.problems(manifest, %{host | macos: "26.2.1"}) == []

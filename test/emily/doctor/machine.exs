@@ -89,9 +89,9 @@ defmodule Emily.Doctor.Machine do
       variant: "cpu",
       target: "linux-x86_64",
       nif_version: "2.17",
-      mlx: %{"version" => "0.32.2"},
+      mlx: %{"version" => "0.32.2", "mlx_c" => "0.7.0", "from" => "wheel"},
       requires: %{
-        glibc: "2.38",
+        glibc: "2.35",
         glibcxx: "3.4.30",
         macos: nil,
         libraries: ["libc.so.6", "libstdc++.so.6"]

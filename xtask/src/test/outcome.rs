@@ -47,6 +47,18 @@ impl Outcome {
         }
     }
 
+    /// What two runs come to together.
+    pub fn and(self, other: Self) -> Self {
+        let reasons = [self.reason, other.reason];
+        let said: Vec<_> = reasons.into_iter().filter(|one| !one.is_empty()).collect();
+        Self {
+            passed: self.passed + other.passed,
+            failed: self.failed + other.failed,
+            skipped: self.skipped + other.skipped,
+            reason: said.join("; "),
+        }
+    }
+
     /// A runner's counts. One that fails without saying which case failed has broken down, and so
     /// has one that says nothing at all.
     pub fn of_runner(counts: Option<Self>, success: bool, status: &str) -> Self {

@@ -89,7 +89,7 @@ const ALL: [Suite; 14] = [
     },
     Suite {
         name: "fuzz",
-        about: "a million changed program files",
+        about: "a million changed program files, and as many releases",
         run: fuzz,
     },
 ];
@@ -255,8 +255,18 @@ fn soak() -> Result<Outcome> {
     })
 }
 
-/// The Rust tests that are too long for each change.
+/// The tests of what damaged files do that are too long for each change: of program files in Rust, and
+/// of releases in both languages.
 fn fuzz() -> Result<Outcome> {
+    Ok(fuzz_programs()?.and(ex_unit(mix_bare(&[
+        "test",
+        "--only",
+        "fuzz",
+        "test/emily/artifact",
+    ]))?))
+}
+
+fn fuzz_programs() -> Result<Outcome> {
     let of = ["test", "-p", "emily-core", "--test", "programs"];
     let mut tests = cargo(&of)?;
     tests.args(["--", "--ignored"]);

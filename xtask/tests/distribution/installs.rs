@@ -78,7 +78,7 @@ fn refusals_leave_nothing_and_heal() {
         ),
         (
             "sidecar without end",
-            &["expected at most 65536 bytes"],
+            &["expected at most 16384 bytes"],
             |world| {
                 world.publish_sidecar(&" ".repeat(65537));
             },

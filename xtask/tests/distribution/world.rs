@@ -10,6 +10,7 @@ use tempfile::TempDir;
 use xtask::{
     audit::is_binary,
     cache::Cache,
+    download::PATIENCE,
     host::Host,
     install::{Installer, parse_base},
     keygen,
@@ -197,6 +198,7 @@ impl World {
             cache: Cache::open(&self.path("cache")).unwrap(),
             host: Host::default(),
             back_off: AT_ONCE.to_vec(),
+            patience: PATIENCE,
         }
     }
 

@@ -2,7 +2,7 @@ defmodule Emily.Artifact.HttpError do
   @moduledoc """
   A request that got no usable answer.
 
-  `reason` is `{:status, code}`, `{:proxy, code}`, `:timeout`, `:closed`, `:too_large`, `:unreadable`, `:bad_address`,
+  `reason` is `{:status, code}`, `{:proxy, code}`, `:timeout`, `:stalled`, `:closed`, `:too_large`, `:unreadable`, `:bad_address`,
   `:plain_http` (an `http` address that is not loopback's), or what the transport said.
   `retry_after` is the number of seconds that the server asked to be left alone for.
   """
@@ -29,7 +29,7 @@ defmodule Emily.Artifact.HttpError do
     do: code in [408, 429] or code in 500..599
 
   def transient?(%__MODULE__{reason: reason}),
-    do: reason in [:timeout, :closed, :econnreset, :etimedout]
+    do: reason in [:timeout, :stalled, :closed, :econnreset, :etimedout]
 
   @doc "Whether the server could not be reached, or could not answer: the state of being offline."
   @spec offline?(t()) :: boolean()
@@ -50,6 +50,7 @@ defmodule Emily.Artifact.HttpError do
       {:status, code} -> "the server answered with status #{code}"
       {:proxy, code} -> "the proxy answered with status #{code}"
       :timeout -> "the server did not answer in time"
+      :stalled -> "the server sends next to nothing"
       :closed -> "the connection was closed in the middle"
       :too_large -> "the answer is too large"
       :nxdomain -> "the host name is unknown"

@@ -15,7 +15,7 @@ defmodule Emily.Doctor.Checks.FloorsTest do
   test "says what is there and what is needed", %{machine: machine, facts: facts} do
     assert Floors.run(machine, facts) ==
              Outcome.ok(
-               "glibc 2.41 (needs 2.38), GLIBCXX 3.4.33 (needs 3.4.30), NIF 2.17 (needs 2.17)"
+               "glibc 2.41 (needs 2.35), GLIBCXX 3.4.33 (needs 3.4.30), NIF 2.17 (needs 2.17)"
              )
 
     assert Floors.run(machine, %{facts | files: %{origin: :source}}) ==
@@ -24,12 +24,12 @@ defmodule Emily.Doctor.Checks.FloorsTest do
 
   test "names everything that is too old", %{machine: machine, facts: facts} do
     cases = [
-      {%{glibc: "2.36"}, ["glibc 2.38 or newer; this machine has 2.36"]},
+      {%{glibc: "2.34"}, ["glibc 2.35 or newer; this machine has 2.34"]},
       {%{glibcxx: nil}, ["libstdc++ with GLIBCXX 3.4.30 or newer; this machine has none"]},
       {%{glibc: "2.9", nif: "2.16"},
        [
          "a VM with NIF version 2.17; this one has 2.16",
-         "glibc 2.38 or newer; this machine has 2.9"
+         "glibc 2.35 or newer; this machine has 2.9"
        ]}
     ]
 

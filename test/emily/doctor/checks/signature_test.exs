@@ -36,7 +36,7 @@ defmodule Emily.Doctor.Checks.SignatureTest do
 
   test "warns when what is installed is not what the archive holds", context do
     %{machine: machine, facts: facts} = context
-    Machine.install(machine.priv, %{Machine.manifest() | mlx: %{"version" => "0.32.1"}})
+    Machine.install(machine.priv, put_in(Machine.manifest().mlx["version"], "0.32.1"))
 
     assert Checks.Signature.run(machine, facts) ==
              Outcome.warning(
