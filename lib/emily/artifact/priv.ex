@@ -138,6 +138,21 @@ defmodule Emily.Artifact.Priv do
     with :ok <- made(linked, target), do: step.({:staged, Path.basename(target)}) |> done()
   end
 
+  @doc """
+  What interrupted installs left in the folder: `:decided` if an exchange waits to be finished, and
+  the folders that were gathered in vain. The next install sees to both.
+  """
+  @spec interrupted(Path.t()) :: %{decided: boolean(), folders: [Path.t()]}
+  def interrupted(priv) do
+    names = with {:error, _absent} <- File.ls(priv), do: {:ok, []}
+    {:ok, names} = names
+
+    %{
+      decided: @next in names,
+      folders: for(name <- names, String.starts_with?(name, @staging), do: Path.join(priv, name))
+    }
+  end
+
   # Staging folders are short-lived, and their owner holds the archive's lock.
   defp sweep(priv) do
     with {:ok, names} <- File.ls(priv) do

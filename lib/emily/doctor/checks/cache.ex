@@ -1,8 +1,12 @@
 defmodule Emily.Doctor.Checks.Cache do
-  @moduledoc "Whether the download cache belongs to the user, and its file system has room."
+  @moduledoc """
+  Whether the download cache belongs to the user, and its file system has room; and what interrupted
+  installs left in it.
+  """
+
   @behaviour Emily.Doctor.Check
 
-  alias Emily.Artifact.Cache
+  alias Emily.Artifact.{Cache, Console, Inventory}
   alias Emily.Doctor.Outcome
 
   # An archive and its unpacked files, for the largest variant, with room to spare.
@@ -12,7 +16,7 @@ defmodule Emily.Doctor.Checks.Cache do
   def run(environment, _facts) do
     with {:ok, cache} <- environment.cache,
          :ok <- Cache.check_owner(cache, environment.user_id) do
-      room(cache, environment.free_bytes.(cache))
+      cache |> room(environment.free_bytes.(cache)) |> mention(cache)
     else
       {:error, %{reason: :no_home}} ->
         Outcome.error("there is no folder for it", "name one in EMILY_CACHE",
@@ -47,6 +51,19 @@ defmodule Emily.Doctor.Checks.Cache do
     state = if File.dir?(cache.folder), do: "", else: ", not made yet"
     free = if free == :unknown, do: "", else: ", " <> free
     Outcome.ok(cache.folder <> state <> free, facts: %{cache: cache})
+  end
+
+  # The next install of the same archive removes it; of others nobody would think.
+  defp mention(outcome, cache) do
+    case Inventory.of(cache) do
+      {:ok, %{leftovers: [_ | _] = leftovers}} ->
+        bytes = leftovers |> Enum.map(& &1.bytes) |> Enum.sum()
+        text = "#{Console.megabytes(bytes)} MB, which `mix emily.clean --leftovers` removes"
+        %{outcome | details: outcome.details ++ [{"interrupted", text}]}
+
+      _none ->
+        outcome
+    end
   end
 
   defp gibibytes(bytes),

@@ -7,7 +7,7 @@ defmodule Emily.Doctor.Checks.Files do
   """
   @behaviour Emily.Doctor.Check
 
-  alias Emily.Artifact.Manifest
+  alias Emily.Artifact.{Manifest, Priv}
   alias Emily.Doctor.{Environment, Outcome}
 
   @impl true
@@ -28,6 +28,26 @@ defmodule Emily.Doctor.Checks.Files do
   end
 
   defp installed(environment, artifact) do
+    interrupted = Priv.interrupted(environment.priv)
+
+    if interrupted.decided do
+      Outcome.error("an install was interrupted, and waits to be finished", environment.reinstall,
+        details: [{"path", environment.priv}]
+      )
+    else
+      environment |> whole(artifact) |> mention(interrupted.folders)
+    end
+  end
+
+  # It does no harm but takes room, also in a release.
+  defp mention(outcome, folders) do
+    details =
+      for folder <- folders, do: {"interrupted", "#{folder}, which the next install removes"}
+
+    %{outcome | details: outcome.details ++ details}
+  end
+
+  defp whole(environment, artifact) do
     with {:ok, manifest} <- Manifest.read(environment.priv),
          :ok <- Manifest.check(manifest, artifact) do
       compare(manifest, environment)

@@ -32,6 +32,19 @@ defmodule Emily.Doctor.Checks.CacheTest do
     end
   end
 
+  test "names what interrupted installs left behind, and how to remove it", %{tmp_dir: tmp} do
+    %{cache: {:ok, cache}} = well = Machine.well(tmp)
+    left = Path.join(cache.root, "tmp/emily-nif-0.1.0-cpu-linux-x86_64.tar.gz.here.0a1b")
+    File.mkdir_p!(Path.dirname(left))
+    File.write!(left, String.duplicate("x", 2_600_000))
+
+    assert %Outcome{status: :ok, details: details} = Checks.Cache.run(well, %{})
+
+    assert details == [
+             {"interrupted", "2.6 MB, which `mix emily.clean --leftovers` removes"}
+           ]
+  end
+
   test "refuses a cache that cannot be used", %{tmp_dir: tmp} do
     well = Machine.well(tmp)
     {:ok, %{folder: folder}} = well.cache

@@ -100,4 +100,19 @@ defmodule Emily.Doctor.Checks.FilesTest do
                details: [{"path", priv}]
              )
   end
+
+  test "names what an interrupted install left behind", context do
+    %{machine: machine, priv: priv, facts: facts} = context
+    staging = "#{priv}/.staging-0a1b"
+    File.mkdir!(staging)
+    assert %Outcome{status: :ok, details: details} = Files.run(machine, facts)
+    assert details == [{"interrupted", "#{staging}, which the next install removes"}]
+
+    File.rename!(staging, "#{priv}/.next")
+
+    assert Files.run(machine, facts) ==
+             Outcome.error("an install was interrupted, and waits to be finished", @reinstall,
+               details: [{"path", priv}]
+             )
+  end
 end
