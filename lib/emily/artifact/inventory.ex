@@ -170,8 +170,10 @@ defmodule Emily.Artifact.Inventory do
           do: File.rm(Path.join(locks, name))
     end
 
-    # Only what is empty can be removed so.
-    for folder <- Enum.reverse(Cache.folders(cache)), do: File.rmdir(folder)
+    # Only what is empty can be removed so; and a folder that never was a cache stays.
+    if File.dir?(cache.root),
+      do: for(folder <- Enum.reverse(Cache.folders(cache)), do: File.rmdir(folder))
+
     :ok
   end
 

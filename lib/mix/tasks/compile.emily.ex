@@ -51,8 +51,15 @@ defmodule Mix.Tasks.Compile.Emily do
     if checkout?() do
       build(Host.target(), Keyword.get(options, :force, false))
     else
-      install(Settings.load(), options)
+      install(settings(), options)
     end
+  end
+
+  # A setting of the wrong type is a mistake to name, and no bug to trace.
+  defp settings do
+    Settings.load()
+  rescue
+    error in ArgumentError -> Mix.raise(Exception.message(error))
   end
 
   @doc """

@@ -35,10 +35,12 @@ defmodule Mix.Tasks.Emily.Clean do
   @kinds [:old, :leftovers, :all]
 
   @impl Mix.Task
+  def run(["--help"]), do: Mix.Task.run("help", ["emily.clean"])
+
   def run(args) do
     {kind, dry?} = parse!(args)
 
-    with {:ok, cache} <- Cache.locate(Settings.load(System.get_env(), [])),
+    with {:ok, cache} <- Cache.locate(settings()),
          {:ok, inventory} <- Inventory.of(cache) do
       if kind, do: clean(cache, inventory, kind, dry?), else: list(cache, inventory)
     else
@@ -70,6 +72,13 @@ defmodule Mix.Tasks.Emily.Clean do
     end
   end
 
+  # Of a project's configuration nothing says where the cache is.
+  defp settings do
+    Settings.load(System.get_env(), [])
+  rescue
+    error in ArgumentError -> Mix.raise(Exception.message(error))
+  end
+
   ## Listing
 
   defp list(cache, inventory) do
@@ -88,9 +97,12 @@ defmodule Mix.Tasks.Emily.Clean do
     do: if(version == Targets.version(), do: "this project's version", else: "another version")
 
   defp ways(inventory) do
-    old = if old(inventory) != [], do: "`mix emily.clean --old` removes other versions, "
-    left = if inventory.leftovers != [], do: "`--leftovers` what was interrupted, "
-    ": #{old}#{left}`#{unless old || left, do: "mix emily.clean "}--all` everything"
+    ways =
+      if(old(inventory) != [], do: [{"--old", "other versions"}], else: []) ++
+        if(inventory.leftovers != [], do: [{"--leftovers", "what was interrupted"}], else: []) ++
+        [{"--all", "everything"}]
+
+    ": " <> Enum.map_join(ways, ", ", fn {option, what} -> "`#{option}` removes #{what}" end)
   end
 
   defp foreign(%{foreign: []}), do: :ok

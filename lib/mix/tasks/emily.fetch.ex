@@ -39,9 +39,11 @@ defmodule Mix.Tasks.Emily.Fetch do
   @switches [variant: :keep, target: :keep, all: :boolean, into: :string]
 
   @impl Mix.Task
+  def run(["--help"]), do: Mix.Task.run("help", ["emily.fetch"])
+
   def run(args) do
     options = parse!(args)
-    settings = Settings.load()
+    settings = settings()
 
     with {:ok, keyring} <- Keyring.release(),
          {:ok, artifacts} <- artifacts(options, settings) do
@@ -73,6 +75,13 @@ defmodule Mix.Tasks.Emily.Fetch do
   # An option without its value has none to show.
   defp shown({name, nil}), do: name
   defp shown({name, value}), do: "#{name} #{value}"
+
+  # A setting of the wrong type is a mistake to name, and no bug to trace.
+  defp settings do
+    Settings.load()
+  rescue
+    error in ArgumentError -> Mix.raise(Exception.message(error))
+  end
 
   ## What is wanted
 

@@ -58,6 +58,13 @@ defmodule Emily.Artifact.InventoryTest do
     refute File.exists?(context.cache)
   end
 
+  test "an empty folder that never was a cache stays", context do
+    File.mkdir_p!(context.cache)
+    assert {:ok, %{releases: [], leftovers: []}} = Inventory.of(context.store)
+    Inventory.remove_folders(context.store)
+    assert File.dir?(context.cache)
+  end
+
   test "what an install is at work on is left to it", context do
     assert {:ok, _manifest} = install(context)
     assert {:ok, %{releases: [entry]}} = Inventory.of(context.store)

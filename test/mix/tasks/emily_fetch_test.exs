@@ -130,6 +130,20 @@ defmodule Mix.Tasks.Emily.FetchTest do
     end
   end
 
+  test "settings of the wrong form are named, and help is given", context do
+    for task <- ["emily.fetch", "emily.clean", "compile.emily"] do
+      {output, 1} = mix(context, [task], %{"EMILY_OFFLINE" => "yes"})
+
+      assert output ==
+               ~s(** (Mix\) expected EMILY_OFFLINE to be 1, true, 0 or false, got: "yes"\n)
+    end
+
+    for task <- ["emily.fetch", "emily.clean"] do
+      {output, 0} = mix(context, [task, "--help"])
+      assert output =~ "## Options"
+    end
+  end
+
   test "the cache is listed and cleaned", context do
     cache = context.environment["EMILY_CACHE"]
     name = fn artifact -> String.replace_suffix(artifact.asset, ".tar.gz", "") end
@@ -150,7 +164,7 @@ defmodule Mix.Tasks.Emily.FetchTest do
              #{old}      0.0 MB  interrupted
            Not Emily's, and left alone:
              #{cache}/v1/notes.txt
-           2.5 MB in all. Nothing was removed: `mix emily.clean --old` removes other versions, `--leftovers` what was interrupted, `--all` everything.
+           2.5 MB in all. Nothing was removed: `--old` removes other versions, `--leftovers` removes what was interrupted, `--all` removes everything.
            """
 
     {output, 0} = mix(context, ["emily.clean", "--old", "--dry-run"])
