@@ -115,7 +115,20 @@ fn compile(prefix: &Path, mlx_c: &Path, shim: &Path, folders: &[PathBuf]) {
             .flag("-include")
             .flag(shim.join("without_cross_entropy.h"));
     }
+    hide_folders(&mut build, Some(prefix));
     build.file(unit).compile("mlxc");
+}
+
+/// Has messages name no folder of this machine: two builds in different ones are the same bytes. Where
+/// folders are in one another, the last one counts.
+fn hide_folders(build: &mut cc::Build, prefix: Option<&Path>) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2);
+    let out = env::var_os("OUT_DIR").map(PathBuf::from);
+    for (folder, name) in [(root, "/emily"), (out.as_deref(), "/out"), (prefix, "/mlx")] {
+        if let Some(folder) = folder {
+            build.flag(format!("-ffile-prefix-map={}={name}", folder.display()));
+        }
+    }
 }
 
 /// Compiles our loops over numbers once for each instruction set that is asked for at run time.
@@ -146,6 +159,7 @@ fn compile_kernels(unit: &Path) {
         for flag in flags {
             build.flag(flag);
         }
+        hide_folders(&mut build, None);
         build.file(unit).compile(&format!("kernels_{name}"));
     }
 }

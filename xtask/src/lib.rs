@@ -23,6 +23,7 @@ pub mod materials;
 mod matrix;
 mod mlx;
 mod nif;
+mod nowhere;
 mod package;
 mod pin;
 pub mod placing;

@@ -13,7 +13,7 @@ use crate::{
     cross,
     failure::Failure,
     flags::{self, Provider},
-    mlx, process, settings, setup,
+    mlx, nowhere, process, settings, setup,
     targets::{Selection, Targets},
     workspace,
 };
@@ -126,6 +126,7 @@ pub fn command(
     if cross::is_needed(selection) {
         folder.push(&selection.target.triple);
     }
+    nowhere::hide(&mut cargo, &folder)?;
     Ok((cargo, folder))
 }
 

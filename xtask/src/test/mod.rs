@@ -2,6 +2,7 @@
 
 mod cross;
 mod outcome;
+mod reproducible;
 mod sanitize;
 mod suites;
 

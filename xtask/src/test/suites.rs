@@ -11,6 +11,7 @@ use anyhow::Result;
 use super::{
     check_names, cross,
     outcome::{Outcome, of_cargo, of_ex_unit},
+    reproducible,
 };
 use crate::{demo, flags, nif, process, python, settings, tidy, workspace};
 
@@ -21,7 +22,7 @@ pub struct Suite {
     pub run: fn() -> Result<Outcome>,
 }
 
-const ALL: [Suite; 14] = [
+const ALL: [Suite; 15] = [
     Suite {
         name: "rustfmt",
         about: "Rust is formatted",
@@ -92,10 +93,15 @@ const ALL: [Suite; 14] = [
         about: "a million changed program files, and as many releases",
         run: fuzz,
     },
+    Suite {
+        name: "reproducible",
+        about: "two releases in different folders are the same bytes",
+        run: reproducible::run,
+    },
 ];
 
 /// What runs only where it is named: each takes a quarter of an hour or more.
-const ON_DEMAND: [&str; 2] = ["soak", "fuzz"];
+const ON_DEMAND: [&str; 3] = ["soak", "fuzz", "reproducible"];
 
 /// The suites of these names, or all of them but those that must be named.
 pub fn chosen(names: &[String]) -> Result<Vec<Suite>> {
@@ -326,7 +332,7 @@ mod tests {
         assert_eq!(
             chosen(&["all".into()]).map(|_| ()).unwrap_err().to_string(),
             "expected a suite to be one of rustfmt, mix-format, tidy, workflows, clippy, mix-compile, \
-             cargo, bare, nx, demo, macos, arm64, soak, fuzz, got: all"
+             cargo, bare, nx, demo, macos, arm64, soak, fuzz, reproducible, got: all"
         );
     }
 
