@@ -13,7 +13,7 @@ defmodule Emily.Native.CudaTest do
       variant: variant,
       target: "linux-x86_64",
       nif_version: "2.17",
-      mlx: %{version: "0.32.2"},
+      mlx: %{version: "0.32.2", mlx_c: "0.7.0", from: "wheel"},
       requires: %{libraries: []},
       files: [%{name: "libemily.so", size: 1, sha256: String.duplicate("a", 64)}]
     })
