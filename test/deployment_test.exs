@@ -10,6 +10,8 @@ defmodule Emily.DeploymentTest do
   @target "linux-x86_64"
 
   @moduletag :native
+  # A release starts a VM of its own, which has no detector.
+  @moduletag :without_detector
   @moduletag skip: if(Host.target() != @target, do: "the guide's image is for #{@target}")
   @moduletag timeout: 600_000
 

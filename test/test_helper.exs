@@ -20,6 +20,10 @@ if reason = Emily.Test.HostileFolder.problem() do
   IO.puts("Skipped: tests of read-only, full and foreign folders: #{reason}.")
 end
 
+if reason = Emily.Test.Xtask.problem() do
+  IO.puts("Skipped: tests that hold the Rust installer against the Elixir one: #{reason}.")
+end
+
 if :soak in ExUnit.configuration()[:include] do
   IO.puts("Excluded: all but the long versions of soak tests.")
 else
