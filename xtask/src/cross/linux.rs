@@ -113,3 +113,20 @@ fn headers(selection: &Selection) -> Result<PathBuf> {
     }
     Ok(folder)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::targets::Targets;
+
+    #[test]
+    fn the_compilers_name_begins_as_the_distribution_has_it() {
+        let targets = Targets::load().unwrap();
+        let selection = targets.selection("cpu", "linux-arm64").unwrap();
+        assert_eq!(gnu(&selection), "aarch64-linux-gnu");
+        assert_eq!(
+            system(&gnu(&selection)),
+            Path::new("/usr/aarch64-linux-gnu")
+        );
+    }
+}

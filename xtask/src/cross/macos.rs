@@ -197,3 +197,35 @@ fn libcxx(libmlx: &[u8]) -> Result<Stub> {
     symbols.extend(more.map(str::to_owned));
     Ok(Stub::new(LIBCXX, symbols))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_has_symbols_as_the_linker_spells_them() {
+        let listed: Vec<_> = MORE_OF_LIBCXX
+            .lines()
+            .filter(|line| !line.is_empty() && !line.starts_with('#'))
+            .collect();
+        for symbol in &listed {
+            assert!(symbol.starts_with("__Z"), "{symbol}");
+        }
+        let different: BTreeSet<_> = listed.iter().collect();
+        assert_eq!(different.len(), listed.len());
+    }
+
+    #[test]
+    fn a_library_that_uses_no_libcxx_tells_nothing_of_it() {
+        assert!(libcxx(b"text").is_err());
+    }
+
+    #[test]
+    fn the_linker_gets_each_option_as_one_word() {
+        assert_eq!(
+            rust_flags(Path::new("/a folder")),
+            "-Clinker-flavor=ld64.lld\x1f-Lnative=/a folder\x1f-Clink-arg=-S\x1f\
+             -Clink-arg=-dead_strip_dylibs"
+        );
+    }
+}

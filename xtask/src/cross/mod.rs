@@ -92,3 +92,31 @@ fn path_after(folders: &[&Path]) -> Result<std::ffi::OsString> {
         folders.chain(std::env::split_paths(&path)),
     )?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::targets::Targets;
+
+    #[test]
+    fn variables_for_one_target_have_its_name() {
+        assert_eq!(
+            for_target("CXXFLAGS", "aarch64-apple-darwin"),
+            "CXXFLAGS_aarch64_apple_darwin"
+        );
+    }
+
+    #[test]
+    fn only_other_machines_are_built_for_in_another_way() {
+        let targets = Targets::load().unwrap();
+        let host = targets.host().unwrap().to_owned();
+        for (variant, target) in [
+            ("cpu", "linux-x86_64"),
+            ("cpu", "linux-arm64"),
+            ("aot", "macos-arm64"),
+        ] {
+            let selection = targets.selection(variant, target).unwrap();
+            assert_eq!(is_needed(&selection), target != host);
+        }
+    }
+}

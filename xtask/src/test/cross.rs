@@ -57,7 +57,7 @@ fn bundle(
     })
 }
 
-/// emily-core's golden cases, and `emily` on the golden programs, under qemu.
+/// emily-core's golden cases and golden programs, under qemu.
 fn golden(selection: &Selection) -> Result<Outcome> {
     if cross::runner(selection).is_none() {
         return Ok(Outcome::skipped(
@@ -65,9 +65,17 @@ fn golden(selection: &Selection) -> Result<Outcome> {
         ));
     }
     let prefix = mlx::prefix(selection, None)?;
-    let (mut tests, _) = nif::command(selection, None, "test", &prefix)?;
-    tests.args(["--release", "--no-fail-fast"]);
-    tests.args(["--package", "emily-core", "--test", "golden"]);
-    tests.args(["--package", "emily-cli", "--test", "commands"]);
-    suites::cargo_summary(tests)
+    let mut sum = Outcome::default();
+    for (test, filter) in [("golden", ""), ("programs", "golden")] {
+        let (mut tests, _) = nif::command(selection, None, "test", &prefix)?;
+        tests.args(["--release", "--package", "emily-core", "--test", test]);
+        tests.args(["--", filter]);
+        let outcome = suites::cargo_summary(tests)?;
+        sum.passed += outcome.passed;
+        sum.failed += outcome.failed;
+        if outcome.failed > 0 {
+            sum.reason = outcome.reason;
+        }
+    }
+    Ok(sum)
 }
