@@ -62,7 +62,7 @@ impl Toolchain {
     pub fn with_sources(&self, sources: &Path, place: &Path) -> Result<Self> {
         if !sources.join("Cargo.lock").is_file() || !sources.join("std").is_dir() {
             bail!(
-                "expected --rust-src to be the `library` folder of Rust's sources, got: {}",
+                "expected the `library` folder of Rust's sources, got: {}",
                 sources.display()
             );
         }
@@ -141,7 +141,7 @@ mod tests {
         assert!(
             refusal
                 .to_string()
-                .starts_with("expected --rust-src to be the `library` folder"),
+                .starts_with("expected the `library` folder of Rust's sources, got: "),
             "{refusal}"
         );
         write(sources.join("std/src/lib.rs"));
