@@ -235,11 +235,13 @@ defmodule Emily.MixedPrecision do
 
   ## Examples
 
-      iex> {init, update} = Emily.MixedPrecision.optimizer(Polaris.Optimizers.sgd(learning_rate: 0.1))
-      iex> params = %{"w" => Nx.tensor([1.0, 2.0])}
-      iex> {updates, _state} = update.(%{"w" => Nx.tensor([:nan, 1.0])}, init.(params), params)
-      iex> updates
-      %{"w" => Nx.tensor([0.0, 0.0])}
+      iex> descent = {fn _w -> {} end, fn gradient, {}, _w -> {Nx.multiply(gradient, -0.5), {}} end}
+      iex> {init, update} = Emily.MixedPrecision.optimizer(descent)
+      iex> w = Nx.tensor([1.0, 2.0])
+      iex> update.(Nx.tensor([4.0, 2.0]), init.(w), w)
+      {Nx.tensor([-2.0, -1.0]), {}}
+      iex> update.(Nx.tensor([:nan, 2.0]), init.(w), w)
+      {Nx.tensor([0.0, 0.0]), {}}
   """
   def optimizer({init, update}) when is_function(init, 1) and is_function(update, 3) do
     careful = fn gradients, state, params ->

@@ -14,7 +14,8 @@ defmodule Emily.MemoryTest do
       Task.async(fn ->
         tensor = Emily.op(:iota, [], type: {:u, 8}, shape: [64 * @megabyte])
         Emily.eval(tensor)
-        assert active() >= before + 64 * @megabyte
+        # What earlier tests left may have gone by now.
+        assert active() >= 64 * @megabyte
         assert Emily.shape(tensor) == [64 * @megabyte]
       end)
     )
