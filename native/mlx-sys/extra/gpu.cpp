@@ -75,7 +75,9 @@ std::string key(
     const std::vector<array>& inputs,
     mlx::core::Stream s) {
   auto key = kernel.name;
-  auto add = [&](int64_t part) { (key += ' ') += std::to_string(part); };
+  auto add = [&](int64_t part) {
+    key.append(reinterpret_cast<const char*>(&part), sizeof part);
+  };
   add(s.index);
   add(launch.blocks);
   add(launch.threads);
