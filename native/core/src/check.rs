@@ -344,6 +344,25 @@ mod tests {
     }
 
     #[test]
+    fn what_several_tensors_depend_on_is_asked_once() {
+        install_error_handler();
+        let stream = Stream::new(Device::Cpu).unwrap();
+        let check = node(&stream, "check", true, &[]);
+        let other = node(&stream, "other", true, &[]);
+        let both = made_from(&[&check, &other]);
+        let asked = |all: &[&Pending]| {
+            let verdicts = Pending::all_hold(all.iter().copied(), stream.mlx()).unwrap();
+            let array = verdicts.array().unwrap().clone();
+            let ty = array.tensor_type();
+            let all = Tensor::pending(&stream, array, &ty, Pending::default());
+            crate::operations(&[&all]).unwrap()["LogicalAnd"]
+        };
+        assert_eq!(asked(&[&check]), 1);
+        assert_eq!(asked(&[&both]), 2);
+        assert_eq!(asked(&[&both, &check, &both, &other]), 2);
+    }
+
+    #[test]
     fn what_is_known_to_hold_is_not_carried_on() {
         install_error_handler();
         let stream = Stream::new(Device::Cpu).unwrap();
