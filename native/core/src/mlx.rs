@@ -6,7 +6,7 @@ mod limit;
 mod linalg;
 mod window;
 
-pub(crate) use fast::{fits_one_kernel, fits_short_attention};
+pub(crate) use fast::{fits_one_kernel, fits_rotary, fits_short_attention, is_cuda};
 pub use limit::set_memory_limit;
 pub(crate) use limit::{check_memory, memory_limit, too_large};
 pub(crate) use window::Sliding;

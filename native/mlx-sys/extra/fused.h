@@ -115,7 +115,7 @@ int emily_gpu_activation(
     const mlx_array factor,
     const mlx_stream s);
 
-/** On CUDA, for few positions of the query, and at most 256 features. */
+/** On CUDA, with a mask, for few positions of the query and at most 256 features, and fewer rows than 2^16. */
 int emily_gpu_attention(
     mlx_array* res,
     const mlx_array query,

@@ -65,13 +65,11 @@ constexpr const char* ATTENTION = R"(
       score += d < D ? look[i] * (float)key[d * k_strides[3]] : 0.0f;
     }
     score = warp_sum(score);
-    if (MASK > 0) {
-      auto by = m[b * m_strides[0] + h * m_strides[1] + t * m_strides[2] + s * m_strides[3]];
-      if (MASK == 1) {
-        score = by ? score : -3.402823466e38f;
-      } else {
-        score += (float)by;
-      }
+    auto by = m[b * m_strides[0] + h * m_strides[1] + t * m_strides[2] + s * m_strides[3]];
+    if (ADDED) {
+      score += (float)by;
+    } else {
+      score = by ? score : -3.402823466e38f;
     }
     float next = fmaxf(top, score);
     float before = top == -INF ? 0.0f : EXP(top - next);
@@ -181,18 +179,13 @@ array attended(
     const array& query,
     const array& key,
     const array& value,
-    const mlx_array mask,
+    const array& mask,
     float scale,
     mlx_stream s) {
-  auto on = mlx_stream_get_(s);
-  int kind = 0;
-  auto by = query;
-  if (mask.ctx != nullptr) {
-    auto scores = query.shape();
-    scores[3] = key.shape(2);
-    by = mlx::core::broadcast_to(mlx_array_get_(mask), scores, on);
-    kind = mlx::core::issubdtype(by.dtype(), mlx::core::floating) ? 2 : 1;
-  }
+  auto scores = query.shape();
+  scores[3] = key.shape(2);
+  auto by = mlx::core::broadcast_to(mask, scores, mlx_stream_get_(s));
+  bool added = mlx::core::issubdtype(by.dtype(), mlx::core::floating);
   auto type = query.dtype();
   int features = value.shape(3);
   int parts = std::min((key.shape(2) + PART - 1) / PART, MOST_PARTS);
@@ -207,7 +200,7 @@ array attended(
       THREADS,
       {{"D", query.shape(3)},
        {"E", features},
-       {"MASK", kind},
+       {"ADDED", added},
        {"PARTS", parts},
        {"T", type},
        {"OUT", type}}};
@@ -249,7 +242,7 @@ extern "C" int emily_gpu_attention(
             mlx_array_get_(query),
             mlx_array_get_(key),
             mlx_array_get_(value),
-            mask,
+            mlx_array_get_(mask),
             scale,
             s));
     return 0;

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     ActivationFunction, Array, Device, Error, Op, Result, Stream, TensorType, Type, infer,
-    mlx::{Mlx, fits_one_kernel, fits_short_attention},
+    mlx::{Mlx, fits_one_kernel, fits_rotary, fits_short_attention, is_cuda},
 };
 
 pub(super) fn lower(
@@ -46,9 +46,11 @@ pub(super) fn lower(
             mlx.rope(x, offset, frequencies, (*dims, *traditional, *base, *scale))
         }
         (Op::Attention { scale }, [query, key, value, mask])
-            if mlx.device() == Device::Gpu && fits_short_attention(query, key, value) =>
+            if mlx.device() == Device::Gpu
+                && is_cuda()
+                && fits_short_attention(query, key, value) =>
         {
-            mlx.short_attention([query, key, value], Some(mask), *scale)
+            mlx.short_attention([query, key, value], mask, *scale)
         }
         (Op::Attention { scale }, [query, key, value, mask @ ..]) => {
             let mask = mask.first().map(|mask| match (mlx.device(), mask.ty()) {
@@ -103,7 +105,7 @@ fn turned(
     [cosines, sines]: [&Array; 2],
     norm: Option<(&Array, f64)>,
 ) -> Result<Array> {
-    if mlx.device() == Device::Cpu || fits_one_kernel(x) {
+    if mlx.device() == Device::Cpu || fits_rotary(x) {
         return mlx.rotary(x, [cosines, sines], norm);
     }
     let x = &match norm {

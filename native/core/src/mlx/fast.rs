@@ -10,34 +10,55 @@ const NONE: sys::mlx_array = sys::mlx_array {
     ctx: std::ptr::null_mut(),
 };
 
-/// Whether our kernels for GPUs can compute a result of this shape: they have a thread for each element,
-/// counted with 32 bits.
+/// Threads that a kernel of ours may have: MLX counts them with an `int`, whole blocks of them.
+const MOST_THREADS: usize = i32::MAX as usize - 255;
+/// Those that work on one row together.
+const WARP: usize = 32;
+
+/// Whether our kernels for GPUs that have a thread for each element can compute a result of this shape.
 pub(crate) fn fits_one_kernel(x: &Array) -> bool {
     let shape = x.shape();
-    shape.rank() > 0 && (1..1 << 31).contains(&shape.size())
+    shape.rank() > 0 && (1..=MOST_THREADS).contains(&shape.size())
 }
 
-/// Whether [`Mlx::short_attention`] does better than MLX: for few positions of the query, where MLX has a kernel
-/// only without a mask.
+/// Whether [`Mlx::rotary`] can turn it on a GPU, where each row has a warp.
+pub(crate) fn fits_rotary(x: &Array) -> bool {
+    fits_one_kernel(x) && rows(x).saturating_mul(WARP) <= MOST_THREADS
+}
+
+/// Whether [`Mlx::short_attention`] can do it, and does better than MLX: for few positions of the query.
 pub(crate) fn fits_short_attention(query: &Array, key: &Array, value: &Array) -> bool {
     let (shape, seen, weighed) = (query.shape(), key.shape(), value.shape());
-    let [.., positions, features] = shape.dims() else {
+    let ([.., positions, features], [.., found]) = (shape.dims(), weighed.dims()) else {
         return false;
     };
-    let most = [*features, weighed.dims()[3]].into_iter().max();
     *positions <= MOST_POSITIONS
-        && most <= Some(MOST_FEATURES)
+        && *features.max(found) <= MOST_FEATURES
         && fits_one_kernel(query)
+        && rows(query) <= MOST_THREADS / MOST_ROW_THREADS
         && seen.size() > 0
         && weighed.size() > 0
-        // SAFETY: the call takes nothing.
-        && unsafe { sys::emily_gpu_is_cuda() }
+}
+
+/// Whether the GPU is one of NVIDIA's.
+pub(crate) fn is_cuda() -> bool {
+    // SAFETY: the call takes nothing.
+    unsafe { sys::emily_gpu_is_cuda() }
+}
+
+/// What has at least one axis and one element divided along the last axis.
+fn rows(x: &Array) -> usize {
+    let shape = x.shape();
+    let width = shape.dims().last().map_or(1, |&size| size as usize);
+    shape.size() / width.max(1)
 }
 
 /// More share what they read, and matrices of them are multiplied faster.
 const MOST_POSITIONS: i32 = 4;
 /// What a block has room for.
 const MOST_FEATURES: i32 = 256;
+/// 32 parts of a long key, with a block of 1024 each.
+const MOST_ROW_THREADS: usize = 1 << 15;
 
 impl Mlx {
     /// Along the last axis; narrow floats are summed as f32.
@@ -79,7 +100,7 @@ impl Mlx {
     }
 
     /// `x * cosines + rotated * sines`; with a gamma and an epsilon of the RMS norm of `x`. On a GPU
-    /// [`fits_one_kernel`] must hold of `x`, and gamma has one axis.
+    /// [`fits_rotary`] must hold of `x`, and gamma has one axis.
     pub(crate) fn rotary(
         self,
         x: &Array,
@@ -151,17 +172,16 @@ impl Mlx {
         })
     }
 
-    /// [`Self::attention`] in a kernel of ours for CUDA, where [`fits_short_attention`] holds. The mask is of
-    /// bytes or of any float.
+    /// [`Self::attention`] with a mask in a kernel of ours for CUDA, where MLX has one only without; for what
+    /// [`fits_short_attention`]. The mask is of bytes or of any float.
     pub(crate) fn short_attention(
         self,
         [query, key, value]: [&Array; 3],
-        mask: Option<&Array>,
+        mask: &Array,
         scale: f64,
     ) -> Result<Array> {
-        let mask = mask.map_or(NONE, Array::raw);
-        let (query, key, value) = (query.raw(), key.raw(), value.raw());
-        // SAFETY: the handles are live or null where that is allowed, and the result's is writable.
+        let (query, key, value, mask) = (query.raw(), key.raw(), value.raw(), mask.raw());
+        // SAFETY: the handles are live, and the result's is writable.
         Array::stored(|out| unsafe {
             sys::emily_gpu_attention(out, query, key, value, mask, scale as f32, self.0)
         })
@@ -214,5 +234,47 @@ impl Mlx {
         Array::stored(|out| unsafe {
             sys::mlx_addmm(out, c.raw(), a.raw(), b.raw(), 1.0, 1.0, self.0)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Stream, Type, install_error_handler};
+
+    /// A view of one number, of any shape.
+    fn view(dims: &[i32]) -> Array {
+        install_error_handler();
+        let stream = Stream::new(Device::Cpu).unwrap();
+        let mlx = stream.mlx();
+        let zero = mlx.scalar(0, Type::F32).unwrap();
+        mlx.broadcast_to(&zero, dims).unwrap()
+    }
+
+    #[test]
+    fn kernels_have_no_more_threads_than_mlx_counts() {
+        assert!(!fits_one_kernel(&view(&[])));
+        assert!(!fits_one_kernel(&view(&[3, 0])));
+        assert!(fits_one_kernel(&view(&[i32::MAX - 255])));
+        assert!(!fits_one_kernel(&view(&[i32::MAX - 254])));
+
+        assert!(fits_rotary(&view(&[1 << 20, 64])));
+        assert!(fits_one_kernel(&view(&[1 << 26, 2])));
+        assert!(!fits_rotary(&view(&[1 << 26, 2])));
+    }
+
+    #[test]
+    fn short_attention_is_for_few_positions_and_rows() {
+        let fits = |[b, h, t, d]: [i32; 4], [s, e]: [i32; 2]| {
+            let (key, value) = (view(&[b, h, s, d]), view(&[b, h, s, e]));
+            fits_short_attention(&view(&[b, h, t, d]), &key, &value)
+        };
+        assert!(fits([1, 16, 4, 256], [5000, 256]));
+        assert!(!fits([1, 16, 5, 256], [5000, 256]));
+        assert!(!fits([1, 16, 4, 257], [5000, 256]));
+        assert!(!fits([1, 16, 4, 256], [5000, 257]));
+        assert!(!fits([1, 16, 4, 256], [0, 256]));
+        assert!(fits([65_535, 1, 1, 8], [1, 8]));
+        assert!(!fits([65_536, 1, 1, 8], [1, 8]));
     }
 }
