@@ -2,11 +2,11 @@ defmodule Emily.MixedPrecision do
   @moduledoc """
   Training in `:bf16` or `:f16` with parameters that stay in `:f32`.
 
-  The forward and the backward pass compute in the narrow type, which takes half the memory and is faster; the
-  parameters that the optimizer updates, the *master weights*, keep the digits that many small updates need. So that small
-  gradients do not vanish in the narrow type, the loss is multiplied by a scale first, and the gradients are divided by it
-  after. The scale is dynamic (Micikevicius et al., *Mixed Precision Training*, 2018): where a gradient overflows,
-  the step is left out and the scale is halved; after many steps without an overflow it is doubled.
+  The forward pass, and with `cast/2` the backward pass, compute in the narrow type, which takes half the memory and is
+  faster; the parameters that the optimizer updates, the *master weights*, keep the digits that many small updates need.
+  So that small gradients do not vanish in the narrow type, the loss is multiplied by a scale first, and the gradients
+  are divided by it after. The scale is dynamic (Micikevicius et al., *Mixed Precision Training*, 2018): where a gradient
+  overflows, the step is left out and the scale is halved; after many steps without an overflow it is doubled.
 
   Everything here is of Nx's own operations, and runs on any backend and compiler.
 
@@ -17,16 +17,17 @@ defmodule Emily.MixedPrecision do
       state = init.(params)
       scale = Emily.MixedPrecision.scale()
 
-      defn step(params, state, scale, x, y) do
-        {loss, gradients, scale} =
-          Emily.MixedPrecision.value_and_grad(params, scale, fn params -> loss(params, x, y) end)
+      step =
+        Nx.Defn.jit(fn params, state, scale, x, y ->
+          {loss, gradients, scale} =
+            Emily.MixedPrecision.value_and_grad(params, scale, &MyModel.loss(&1, x, y))
 
-        {updates, state} = update(gradients, state, params)
-        {loss, Polaris.Updates.apply_updates(params, updates), state, scale}
-      end
+          {updates, state} = update.(gradients, state, params)
+          {loss, Polaris.Updates.apply_updates(params, updates), state, scale}
+        end)
 
-  `loss` meets `params` in `:bf16`. Cast its other floating inputs, and its predictions where the loss itself is to be
-  computed in `:f32`, with `cast/2`, or Nx computes in the wider type.
+  `MyModel.loss` meets `params` in `:bf16`. Cast its other floating inputs, and its predictions where the loss itself
+  is to be computed in `:f32`, with `cast/2`, or Nx computes in the wider type.
 
   ## With Axon
 
@@ -40,7 +41,8 @@ defmodule Emily.MixedPrecision do
         loss_scale: Emily.MixedPrecision.loss_scale()
       )
 
-  Axon's own `loss_scale: :dynamic` changes the scale after an overflow, but takes the step.
+  Axon's own `loss_scale: :dynamic` changes the scale after an overflow, but takes the step. Its policy casts with
+  `Nx.as_type/2`, so the forward pass is narrow there, and the backward pass in the type of the loss.
   """
 
   import Nx.Defn
