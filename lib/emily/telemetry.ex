@@ -54,8 +54,8 @@ defmodule Emily.Telemetry do
   ## Options
 
     * `:level` - the level to log at; `:info` when absent. Exceptions are logged at `:error`
-    * `:events` - which events to log: any of `:eval`, `:to_binary`, `:fallback`, `:compiler`, `:block` and
-      `:memory`; all when absent
+    * `:events` - which events to log: any of `:eval`, `:to_binary`, `:fallback`, `:prefill`, `:decode`,
+      `:compiler`, `:block` and `:memory`; all when absent
     * `:slow` - leaves out what took less than this many milliseconds; 0 when absent
 
   Raises `ArgumentError` if an option does not fit.
@@ -163,6 +163,28 @@ defmodule Emily.Telemetry do
   end
 
   defp inputs(arguments), do: for(%T{type: type, shape: shape} <- arguments, do: {type, shape})
+
+  @doc false
+  # A stretch of a generation begins, which may end in another function than this one; returns when.
+  def generation_begins(kind, metadata) do
+    now = System.monotonic_time()
+    measurements = %{system_time: System.system_time(), monotonic_time: now}
+    :telemetry.execute([:emily, kind, :start], measurements, metadata)
+    now
+  end
+
+  @doc false
+  def generation_ends(kind, began, measurements, metadata),
+    do: :telemetry.execute([:emily, kind, :stop], ended(began, measurements), metadata)
+
+  @doc false
+  def generation_fails(kind, began, metadata),
+    do: :telemetry.execute([:emily, kind, :exception], ended(began, %{}), metadata)
+
+  defp ended(began, measurements) do
+    now = System.monotonic_time()
+    Map.merge(measurements, %{duration: now - began, monotonic_time: now})
+  end
 
   @doc """
   Emits `[:emily, :memory, :stats]` with what `Emily.Memory.stats/0` says.

@@ -53,6 +53,20 @@ if Code.ensure_loaded?(Nx) do
       Telemetry.compiler_fallback(:hook, "it sends to a process", {MyModel, :step, 2})
       Telemetry.unfused("g++ cannot be run", :cpu)
       Telemetry.memory_stats()
+      generate()
+    end
+
+    defp generate do
+      Emily.Generation.generate(Emily.Test.SumModel.generation(), [1, 2], max_tokens: 2)
+      failing = Emily.Test.SumModel.generation(forward: &failing_forward/3)
+      assert_raise Emily.Error, fn -> Emily.Generation.generate(failing, [1]) end
+      assert_raise Emily.Error, fn -> Emily.Generation.generate(failing, [1, 2]) end
+    end
+
+    defp failing_forward(params, tokens, cache) do
+      {logits, cache} = Emily.Test.SumModel.forward(params, tokens, cache)
+      nothing = Nx.take(Nx.iota({3}), Nx.add(cache.position, 7)) |> Nx.multiply(0)
+      {Nx.add(logits, nothing), %{cache | position: Nx.add(cache.position, nothing)}}
     end
 
     test "every documented event is emitted, with the documented keys and no others" do

@@ -47,6 +47,10 @@ defmodule Emily.Telemetry.Event do
   @device {:device, "`:cpu` or `:gpu`", "the device that they are on"}
   @count {:count, "1", "one occurrence"}
 
+  @rows {:rows, "integer", "how many texts there are"}
+  @tokens {:tokens, "tokens", "how many there were in all rows"}
+  @rate {:tokens_per_second, "tokens a second", "how fast that was"}
+
   @spans [
     {:eval, "A process waits for a tensor to be computed.", [], @tensor},
     {:to_binary, "A process waits for a tensor's elements, and has them computed if need be.",
@@ -59,7 +63,22 @@ defmodule Emily.Telemetry.Event do
        {:reason, "string", "why MLX cannot compute it"},
        @inputs,
        @device
-     ]}
+     ]},
+    {:prefill,
+     "`Emily.Generation` reads prompts, all but the last token of each, and waits for that.",
+     [
+       @tokens,
+       @rate,
+       {:reused, "tokens", "how many were not read, because a session had them"}
+     ], [@rows]},
+    {:decode,
+     "`Emily.Generation` generates, from the first step to the last token that is handed out. Of a stream that is in " <>
+       "the time that its consumer takes.",
+     [
+       @tokens,
+       @rate,
+       {:steps, "steps", "how often the model ran, or with a draft was asked for several tokens"}
+     ], [@rows]}
   ]
 
   @single [

@@ -15,6 +15,13 @@ defmodule Emily.Telemetry.Line do
       "because #{one_line(metadata.reason)}"
   end
 
+  def of([:emily, kind, :stop], %{duration: duration, tokens: tokens} = measurements, metadata)
+      when kind in [:prefill, :decode] do
+    rate = Float.round(measurements.tokens_per_second, 1)
+
+    "emily #{kind} of #{tokens} tokens in #{rows(metadata)} took #{time(duration)}, #{rate} a second"
+  end
+
   def of([:emily, subject, :exception], %{duration: duration}, metadata) do
     failure = Exception.format_banner(metadata.kind, metadata.reason, metadata.stacktrace)
 
@@ -39,6 +46,10 @@ defmodule Emily.Telemetry.Line do
       end)
   end
 
+  defp rows(%{rows: 1}), do: "1 row"
+  defp rows(%{rows: rows}), do: "#{rows} rows"
+
+  defp what(%{rows: _rows} = metadata), do: "of #{rows(metadata)}"
   defp what(%{operation: operation} = metadata), do: "for #{operation} of #{tensors(metadata)}"
   defp what(metadata), do: "of #{tensor(metadata)}"
 

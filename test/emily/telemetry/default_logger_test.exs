@@ -78,6 +78,26 @@ if Code.ensure_loaded?(Nx) do
              ] = lines
     end
 
+    test "writes what was generated, and how fast" do
+      ended = %{duration: 1, tokens: 12, tokens_per_second: 1234.56}
+
+      assert lines([], fn ->
+               :telemetry.execute([:emily, :prefill, :stop], ended, %{rows: 1})
+               :telemetry.execute([:emily, :decode, :stop], ended, %{rows: 2})
+
+               :telemetry.execute([:emily, :decode, :exception], %{duration: 1}, %{
+                 rows: 2,
+                 kind: :exit,
+                 reason: :killed,
+                 stacktrace: []
+               })
+             end) == [
+               "[info] emily prefill of 12 tokens in 1 row took <time>, 1234.6 a second",
+               "[info] emily decode of 12 tokens in 2 rows took <time>, 1234.6 a second",
+               "[error] emily decode of 2 rows failed after <time>: ** (exit) killed"
+             ]
+    end
+
     test "writes memory as Emily.Memory has it" do
       event = [:emily, :memory, :stats]
       measurements = %{active: 1536, peak: 3 * 1024 ** 3, cache: 0, more: 1024 ** 2 - 1}
@@ -164,7 +184,7 @@ if Code.ensure_loaded?(Nx) do
     end
 
     test "refuses options that do not fit" do
-      subjects = "[:eval, :to_binary, :fallback, :compiler, :block, :memory]"
+      subjects = "[:eval, :to_binary, :fallback, :prefill, :decode, :compiler, :block, :memory]"
 
       for {options, message} <- [
             {[levels: :info],

@@ -59,9 +59,15 @@ if Code.ensure_loaded?(Nx) do
       assert Enum.sort(measured) == Enum.sort(Map.keys(Emily.Memory.stats()))
     end
 
-    test "give times in milliseconds and memory in bytes" do
+    test "give times in milliseconds, memory in bytes and texts in tokens" do
       for metric <- Metrics.definitions(Definition), metric.kind != :counter do
-        unit = if metric.measurement == :duration, do: {:native, :millisecond}, else: :byte
+        unit =
+          case metric.measurement do
+            :duration -> {:native, :millisecond}
+            tokens when tokens in [:tokens, :tokens_per_second] -> :token
+            _memory -> :byte
+          end
+
         assert metric.unit == unit, metric.name
       end
     end

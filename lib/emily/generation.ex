@@ -1,0 +1,183 @@
+defmodule Emily.Generation do
+  @moduledoc """
+  Text from language models, token by token.
+
+      generation =
+        Emily.Generation.new(&MyModel.forward/3, params, cache: [layers: 28, heads: 8, head_size: 128])
+
+      Emily.Generation.generate(generation, prompt, max_tokens: 100, end_tokens: 2).tokens
+
+      for token <- Emily.Generation.stream(generation, prompt), do: IO.write(decode(token))
+
+  A model is a function of its parameters, tokens of `{batch, length}` and a cache, which returns logits of
+  `{batch, length, vocabulary}` and the cache after these tokens. Nothing else is known of it. The cache is an
+  `Emily.Generation.Cache`, or any other container of the same shapes before and after.
+
+  ## The device never waits
+
+  A step takes the tokens of the one before as they are on the device, and is given to the device before anybody
+  reads these. So one step is always under way, while the process handles the token before. Who stops to read a stream, or
+  is killed, has at most that one step computed for nothing.
+
+  A step is compiled once for each size of the cache. Its cache is donated, so that new positions are written in place.
+  """
+
+  alias Emily.Generation.{Request, Result, Run, Session, Step, Store}
+
+  @enforce_keys [:forward, :params, :vocabulary, :store, :prefill_chunk, :defn_options]
+  defstruct [:forward, :params, :vocabulary, :store, :prefill_chunk, :defn_options]
+
+  @type t :: %__MODULE__{
+          forward: (Nx.Container.t(), Nx.Tensor.t(), Nx.Container.t() ->
+                      {Nx.Tensor.t(), Nx.Container.t()}),
+          params: Nx.Container.t(),
+          vocabulary: pos_integer(),
+          store: Store.t(),
+          prefill_chunk: pos_integer(),
+          defn_options: keyword()
+        }
+
+  @options [
+    cache: nil,
+    grow: nil,
+    trim: nil,
+    pad: nil,
+    capacity: :infinity,
+    prefill_chunk: 512,
+    defn_options: [compiler: Emily.Compiler]
+  ]
+
+  @doc """
+  A model that is to generate text.
+
+  `params` are moved to where the compiler computes, if they are elsewhere.
+
+  ## Options
+
+    * `:cache` - the options of `Emily.Generation.Cache.new/1` but for `:batch`; or, for any other container, a function of
+      the number of rows that makes an empty one. Required
+    * `:prefill_chunk` - how many tokens of a prompt are read at a time; `512` when absent. What is left is read in powers of
+      two, so that few functions are compiled whatever lengths prompts have
+    * `:defn_options` - how to compile; `[compiler: Emily.Compiler]` when absent
+
+  For a container of another kind, all of them optional:
+
+    * `:capacity` - how many positions it has room for; `:infinity` when absent
+    * `:grow` - `grow.(cache, positions)` gives one with room for so many in all
+    * `:trim` - `trim.(cache, count)` forgets the last `count`, an integer or a scalar tensor; also called in `defn`
+    * `:pad` - `pad.(cache, padding)` hides as many of each row's first positions, a tensor with one number for each row
+
+  Raises `ArgumentError` for options that do not fit, and for a function that does not return logits and a cache like the one
+  it is given.
+  """
+  @spec new(function(), Nx.Container.t(), keyword()) :: t()
+  def new(forward, params, options) do
+    if not is_function(forward, 3),
+      do: Request.refuse("a function of parameters, tokens and a cache", forward)
+
+    options = Request.options!(options, @options)
+
+    if not (is_integer(options.prefill_chunk) and options.prefill_chunk > 0),
+      do: Request.refuse(":prefill_chunk to be a positive integer", options.prefill_chunk)
+
+    if not Keyword.keyword?(options.defn_options),
+      do: Request.refuse(":defn_options to be a keyword list", options.defn_options)
+
+    backend = Nx.Defn.to_backend(options.defn_options)
+    store = Store.new(options, backend)
+    params = placed(params, backend)
+
+    %__MODULE__{
+      forward: forward,
+      params: params,
+      vocabulary: vocabulary(forward, params, store.new.(1)),
+      store: store,
+      prefill_chunk: options.prefill_chunk,
+      defn_options: options.defn_options
+    }
+  end
+
+  # What is elsewhere would be moved over in each step.
+  defp placed(params, {backend, options}) do
+    Nx.Defn.Composite.traverse(params, fn x ->
+      x = Nx.to_tensor(x)
+      if is_struct(x.data, backend), do: x, else: Nx.backend_copy(x, {backend, options})
+    end)
+  end
+
+  # Tracing computes nothing.
+  defp vocabulary(forward, params, cache) do
+    trace = fn params, tokens, cache -> elem(Step.call(forward, params, tokens, cache), 0) end
+
+    trace
+    |> Nx.Defn.debug_expr_apply([params, Nx.template({1, 1}, :s32), cache])
+    |> Nx.axis_size(2)
+  end
+
+  @doc """
+  Reads a prompt, all but its last token, and returns the `Emily.Generation.Session` to go on from.
+
+  With a `:session` what the prompt begins with is not read again.
+  """
+  @spec prefill(t(), term(), keyword()) :: Session.t()
+  def prefill(%__MODULE__{} = generation, prompt, options \\ []) do
+    {prompt, session} = Request.reading(generation, prompt, options)
+    {session, _last, _reading} = Run.read(generation, prompt, session)
+    %{session | owned?: false}
+  end
+
+  @doc """
+  Continues a prompt, and returns an `Emily.Generation.Result` when all is there.
+
+  A prompt is a list of tokens, or a list of such for a batch, or an integer tensor of one or two axes. Prompts of a batch may
+  have different lengths. Each is continued as it would be alone.
+
+  ## Options
+
+    * `:max_tokens` - how many tokens at most, or `:infinity`; `256` when absent
+    * `:end_tokens` - a token, or several, that ends a text. It is not part of the text
+    * `:stop_sequences` - lists of tokens that end a text and are not part of it
+    * `:stop_when` - a function of the text's tokens, the newest first, that says whether it ends with the newest
+    * `:on_token` - a function that is called with each token, or with `{row, token}` where there is a batch
+    * `:session` - an `Emily.Generation.Session`. What it has in common with the beginning of the prompt is not read again
+  """
+  @spec generate(t(), term(), keyword()) :: Result.t()
+  def generate(%__MODULE__{} = generation, prompt, options \\ []) do
+    request = Request.new(generation, prompt, options)
+    generation |> Run.start(request) |> finish()
+  end
+
+  defp finish(run) do
+    if Run.done?(run) do
+      Run.result(run)
+    else
+      {given, run} = Run.next(run)
+      Run.tell(run, given)
+      finish(run)
+    end
+  end
+
+  @doc """
+  Continues a prompt as an Elixir `Stream` of tokens, or of `{row, token}` for a batch.
+
+  Options are those of `generate/3` but for `:on_token`. Nothing is computed before the stream is consumed, and at most one
+  step after the last token that is taken. Each time it is consumed it begins anew.
+  """
+  @spec stream(t(), term(), keyword()) :: Enumerable.t()
+  def stream(%__MODULE__{} = generation, prompt, options \\ []) do
+    request = Request.new(generation, prompt, options)
+
+    Stream.resource(
+      fn -> Run.start(generation, request) end,
+      fn run ->
+        if Run.done?(run) do
+          {:halt, run}
+        else
+          {given, run} = Run.next(run)
+          {Run.shown(run, given), run}
+        end
+      end,
+      &Run.stop/1
+    )
+  end
+end

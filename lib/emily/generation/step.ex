@@ -1,0 +1,97 @@
+defmodule Emily.Generation.Step do
+  @moduledoc false
+  # The compiled functions: one token for each row, and a piece of a prompt.
+  #
+  # They are found again by the model's function and the shapes, so that a step is compiled once for each size of the
+  # cache, whoever generates. A mark on the cache and the state says whether a call may compute in their memory.
+
+  alias Nx.Defn.Composite
+
+  @doc """
+  A step: `{token, cache, state}` from the parameters, the tokens before, the cache and the sampler's state.
+
+  Tokens are `{batch}`.
+  """
+  @spec decode(Emily.Generation.t(), term()) :: function()
+  def decode(generation, sampler) do
+    forward = generation.forward
+
+    Nx.Defn.jit(
+      fn params, token, cache, state ->
+        {logits, cache} = call(forward, params, Nx.new_axis(token, 1), cache)
+        {token, state} = sample(sampler, last(logits), state)
+        {Nx.as_type(token, :s32), cache, state}
+      end,
+      generation.defn_options
+    )
+  end
+
+  @doc "A piece of a prompt: the cache after tokens `{batch, length}`. Nobody needs their logits."
+  @spec prefill(Emily.Generation.t()) :: function()
+  def prefill(generation) do
+    forward = generation.forward
+
+    Nx.Defn.jit(
+      fn params, tokens, cache ->
+        {_logits, cache} = call(forward, params, tokens, cache)
+        cache
+      end,
+      generation.defn_options
+    )
+  end
+
+  defp sample(:greedy, logits, state), do: {Nx.argmax(logits, axis: -1), state}
+
+  defp last(logits), do: Nx.squeeze(logits[[.., -1..-1//1, ..]], axes: [1])
+
+  @doc "What the model's function gives, if that is what the driver can work with."
+  @spec call(function(), term(), Nx.Tensor.t(), term()) :: {Nx.Tensor.t(), term()}
+  def call(forward, params, tokens, cache) do
+    {batch, length} = Nx.shape(tokens)
+
+    case forward.(params, tokens, cache) do
+      {%Nx.Tensor{shape: {^batch, ^length, _vocabulary}} = logits, after_it} ->
+        check_type!(logits)
+        check_cache!(cache, after_it)
+        {logits, after_it}
+
+      {%Nx.Tensor{} = logits, _cache} ->
+        refuse(
+          "logits of shape {#{batch}, #{length}, vocabulary} for tokens {#{batch}, #{length}}",
+          shown(logits)
+        )
+
+      other ->
+        refuse("{logits, cache}", shown(other))
+    end
+  end
+
+  defp check_type!(logits) do
+    if not Nx.Type.float?(logits.type), do: refuse("logits of a floating type", shown(logits))
+  end
+
+  # Otherwise each step would be another one to compile, and none could compute in the memory of the one before.
+  defp check_cache!(before, later) do
+    {before, later} = {types(before), types(later)}
+
+    if length(before) != length(later) do
+      refuse("a cache of #{length(before)} tensors, as it was given", "#{length(later)} tensors")
+    end
+
+    for {one, other} <- Enum.zip(before, later), one != other do
+      refuse("a cache of the types and shapes that it was given, such as #{one}", other)
+    end
+  end
+
+  defp types(container), do: Enum.map(Composite.flatten_list([container]), &shown/1)
+
+  defp shown(%Nx.Tensor{type: type, shape: shape}) do
+    for size <- Tuple.to_list(shape), into: Nx.Type.to_string(type), do: "[#{size}]"
+  end
+
+  defp shown(other), do: inspect(other)
+
+  defp refuse(expected, got) do
+    raise ArgumentError, "expected the model's function to return #{expected}, got: #{got}"
+  end
+end
