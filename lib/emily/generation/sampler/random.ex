@@ -1,0 +1,37 @@
+defmodule Emily.Generation.Sampler.Random do
+  @moduledoc false
+  # Numbers that follow from a key and a count. Each is the count, spread over 32 bits and mixed with the key's two
+  # halves by the rounds of "lowbias32" (Wellons, Prospecting for Hash Functions, 2018).
+
+  # The golden ratio's bits: multiples of it are far apart.
+  @spread 0x9E3779B9
+  @first 0x7FEB352D
+  @second 0x846CA68B
+
+  @doc "Numbers from 0 up to 1, not included, of `:f32`, and the state that gives others."
+  def uniform(state, shape) do
+    count = Tuple.product(shape)
+    counts = Nx.add(Nx.multiply(state.drawn, number(count)), Nx.iota(shape, type: :u32))
+
+    bits =
+      counts
+      |> Nx.multiply(number(@spread))
+      |> Nx.bitwise_xor(state.key[0])
+      |> mixed()
+      |> Nx.bitwise_xor(state.key[1])
+      |> mixed()
+
+    # As many bits as the type has digits.
+    numbers = bits |> Nx.right_shift(number(8)) |> Nx.as_type(:f32) |> Nx.multiply(2 ** -24)
+    {numbers, %{state | drawn: Nx.add(state.drawn, number(1))}}
+  end
+
+  defp mixed(x) do
+    x = x |> folded(16) |> Nx.multiply(number(@first))
+    x = x |> folded(15) |> Nx.multiply(number(@second))
+    folded(x, 16)
+  end
+
+  defp folded(x, by), do: Nx.bitwise_xor(x, Nx.right_shift(x, number(by)))
+  defp number(value), do: Nx.tensor(value, type: :u32)
+end
