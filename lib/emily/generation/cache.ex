@@ -49,7 +49,7 @@ defmodule Emily.Generation.Cache do
   import Kernel, except: [length: 1]
   import Nx.Defn, only: [deftransform: 2]
 
-  alias Emily.Generation.Cache.{Growing, Options, Rotating, Window}
+  alias Emily.Generation.Cache.{Archive, Growing, Options, Rotating, Window}
 
   @derive {Nx.Container, containers: [:layers, :position, :starts], keep: [:step]}
   @enforce_keys [:layers, :position, :starts, :step]
@@ -330,4 +330,38 @@ defmodule Emily.Generation.Cache do
       Nx.put_slice(tensor, starts, Nx.slice(tensor, starts, Enum.map(starts, fn _ -> 1 end)))
     end)
   end
+
+  @doc """
+  Writes a cache to a safetensors file, from which `load/2` reads it: a long prompt needs to be computed only once.
+
+  Of growing layers what is held is written. Raises `ArgumentError` if the file cannot be written.
+
+  ## Examples
+
+      iex> alias Emily.Generation.Cache
+      iex> path = Path.join(System.tmp_dir!(), "emily-#{System.pid()}-cache.safetensors")
+      iex> cache = Cache.new(layers: 1, heads: 1, head_size: 2) |> Cache.advance(3)
+      iex> Cache.save(cache, path)
+      :ok
+      iex> Cache.load(path) |> Cache.length() |> Nx.to_number()
+      3
+      iex> File.rm!(path)
+      :ok
+  """
+  @spec save(t(), Path.t()) :: :ok
+  def save(%__MODULE__{} = cache, path), do: Archive.write(cache, path)
+
+  @doc """
+  Reads a cache that `save/2` has written, as tensors of `Emily.Backend`.
+
+  Growing layers have room for what is held and what is left up to the next capacity.
+
+  ## Options
+
+    * `:device` - where it is to be, `:cpu` or `:gpu`; the process' default device when absent
+
+  Raises `ArgumentError` if the file cannot be read or has no cache.
+  """
+  @spec load(Path.t(), keyword()) :: t()
+  def load(path, opts \\ []), do: Archive.read(path, Keyword.validate!(opts, [:device]))
 end

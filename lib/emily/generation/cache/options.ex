@@ -2,7 +2,7 @@ defmodule Emily.Generation.Cache.Options do
   @moduledoc false
   # What a cache's functions are given, and whether it makes sense.
 
-  alias Emily.Generation.Cache.Rotating
+  alias Emily.Generation.Cache.{Rotating, Stored}
 
   @known [
     :layers,
@@ -72,18 +72,18 @@ defmodule Emily.Generation.Cache.Options do
             "with integers from 0 on and a window greater than keep, got: #{inspect(other)}"
   end
 
-  @doc "Query, key and value as tensors that fit the layer."
+  @doc "Query, key and value as tensors that fit the layer, the last two as it stores them."
   def tensors!(layer, query, key, value) do
     [query, key, value] = tensors = Enum.map([query, key, value], &Nx.to_tensor/1)
 
     {{batch, heads, _, features}, {_, _, _, value_features}} =
-      {shape(layer.keys), shape(layer.values)}
+      {Stored.shape(layer.keys), Stored.shape(layer.values)}
 
     with {^batch, ^heads, positions, ^features} <- key.shape,
          {^batch, ^heads, ^positions, ^value_features} <- value.shape,
          {^batch, query_heads, ^positions, ^features} <- query.shape,
          0 <- rem(query_heads, heads) do
-      {query, key, value}
+      {query, Stored.like(layer.keys, key), Stored.like(layer.values, value)}
     else
       _other ->
         raise ArgumentError,
@@ -94,11 +94,9 @@ defmodule Emily.Generation.Cache.Options do
     end
   end
 
-  defp shape(%Nx.Tensor{shape: shape}), do: shape
-
   @doc "Padding of each row as a tensor."
   def starts!(starts, cache) do
-    batch = Nx.axis_size(elem(cache.layers, 0).keys, 0)
+    {batch, _heads, _places, _features} = Stored.shape(elem(cache.layers, 0).keys)
     starts = if is_list(starts), do: Nx.tensor(starts), else: Nx.to_tensor(starts)
 
     if starts.shape != {batch} or not Nx.Type.integer?(starts.type) do

@@ -3,8 +3,7 @@ defmodule Emily.Generation.Cache.Rotating do
   # The first `keep` positions of a layer, at their own places, and behind them a ring of the last ones: position
   # `n` is at `keep + (n - keep) mod ring`. Spare places make the ring longer than what positions attend to.
 
-  alias Emily.Fast
-  alias Emily.Generation.Cache.{Growing, Window}
+  alias Emily.Generation.Cache.{Stored, Window}
 
   @derive {Nx.Container, containers: [:keys, :values], keep: [:keep, :spare]}
   @enforce_keys [:keys, :values, :keep, :spare]
@@ -16,8 +15,8 @@ defmodule Emily.Generation.Cache.Rotating do
   @doc "An empty layer."
   def new(opts, {:rotating, window, keep, spare}) do
     %__MODULE__{
-      keys: Growing.zeros(opts, window + spare, opts.head_size),
-      values: Growing.zeros(opts, window + spare, opts.value_size),
+      keys: Stored.new(opts, window + spare, opts.head_size),
+      values: Stored.new(opts, window + spare, opts.value_size),
       keep: keep,
       spare: spare
     }
@@ -30,13 +29,13 @@ defmodule Emily.Generation.Cache.Rotating do
   def grow(layer, _capacity), do: layer
 
   @doc "How many positions fit before the first is overwritten."
-  def places(layer), do: Nx.axis_size(layer.keys, 2)
+  def places(layer), do: Stored.places(layer.keys)
 
   @doc "Stores and attends."
   def attend(layer, query, key, value, window, opts) do
     window = Window.limit(window, places(layer) - layer.keep - layer.spare, layer.keep)
 
-    if Nx.axis_size(key, 2) == 1,
+    if window.count == 1,
       do: one(layer, query, key, value, window, opts),
       else: several(layer, query, key, value, window, opts)
   end
@@ -47,30 +46,22 @@ defmodule Emily.Generation.Cache.Rotating do
 
     layer = %{
       layer
-      | keys: Growing.put(layer.keys, at, key),
-        values: Growing.put(layer.values, at, value)
+      | keys: Stored.put(layer.keys, at, key),
+        values: Stored.put(layer.values, at, value)
     }
 
     mask = Window.mask(window, held(layer, Nx.add(window.position, 1)))
-    opts = [mask: mask] ++ opts
-    {Fast.scaled_dot_product_attention(query, layer.keys, layer.values, opts), layer}
+    {Stored.attention(query, layer.keys, layer.values, [mask: mask] ++ opts), layer}
   end
 
   # The first of the new positions attend to some that the last ones replace.
   defp several(layer, query, key, value, window, opts) do
-    count = Nx.axis_size(key, 2)
-    key = Nx.as_type(key, layer.keys.type)
-    value = Nx.as_type(value, layer.values.type)
+    count = window.count
     new = Nx.add(window.position, Nx.iota({count}, type: :s32))
     mask = Window.mask(window, Nx.concatenate([held(layer, window.position), new]))
-
-    out =
-      Fast.scaled_dot_product_attention(
-        query,
-        Nx.concatenate([layer.keys, key], axis: 2),
-        Nx.concatenate([layer.values, value], axis: 2),
-        [mask: mask] ++ opts
-      )
+    keys = Stored.join(layer.keys, key)
+    values = Stored.join(layer.values, value)
+    out = Stored.attention(query, keys, values, [mask: mask] ++ opts)
 
     # Which of the new positions is in each place afterwards, if one is.
     number = Nx.subtract(held(layer, Nx.add(window.position, count)), window.position)
@@ -80,14 +71,9 @@ defmodule Emily.Generation.Cache.Rotating do
     {out,
      %{
        layer
-       | keys: replace(layer.keys, replaced, key, number),
-         values: replace(layer.values, replaced, value, number)
+       | keys: Stored.replace(layer.keys, replaced, key, number),
+         values: Stored.replace(layer.values, replaced, value, number)
      }}
-  end
-
-  defp replace(old, replaced, new, number) do
-    replaced = replaced |> Nx.reshape({1, 1, :auto, 1}) |> Nx.broadcast(old.shape)
-    Nx.select(replaced, Nx.take(new, number, axis: 2), old)
   end
 
   defp ring(layer), do: places(layer) - layer.keep
