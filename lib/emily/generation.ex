@@ -19,7 +19,23 @@ defmodule Emily.Generation do
   reads these. So one step is always under way, while the process handles the token before. Who stops to read a stream, or
   is killed, has at most that one step computed for nothing.
 
+  Only reading a session that a draft took part in, and growing a cache, wait for that step, and a prompt is waited for
+  before its first step is begun.
+
   A step is compiled once for each size of the cache. Its cache is donated, so that new positions are written in place.
+
+  ## Speculative decoding
+
+  With a `:draft`, a smaller model of the same vocabulary, a step is a round (Leviathan et al., *Fast Inference from
+  Transformers via Speculative Decoding*, 2023): the draft proposes some tokens, the model reads them all at once, and
+  those are accepted that leave the text's probabilities what they are without a draft. One more token follows them, so that each
+  round gives one at least. A greedy text is the same as without a draft, as far as the model gives the same logits for one
+  token and for several; their last digits may differ.
+
+  A round is one compiled function, and how many tokens it gave stays on the device for the next one. So the next round
+  is under way before this one is read. The draft runs once more than it proposes tokens, for its cache to have them all.
+  Both caches have to forget what was not accepted: rotating layers need as many spare positions as the draft proposes
+  tokens, and `:trim` is required for other containers.
   """
 
   alias Emily.Generation.{Request, Result, Run, Session, Step, Store}
@@ -140,6 +156,13 @@ defmodule Emily.Generation do
     * `:stop_when` - a function of the text's tokens, the newest first, that says whether it ends with the newest
     * `:on_token` - a function that is called with each token, or with `{row, token}` where there is a batch
     * `:session` - an `Emily.Generation.Session`. What it has in common with the beginning of the prompt is not read again
+    * `:log_probabilities` - whether the result is to have those of the tokens; `false` when absent
+    * `:seed` - an integer that random numbers follow from
+    * `:draft` - another generation, which proposes tokens, see [below](#module-speculative-decoding); for one prompt
+    * `:draft_tokens` - how many tokens it proposes at a time; `4` when absent
+
+  And those of `Emily.Generation.Sampler.new/1`. The likeliest token is taken each time unless `:temperature`, `:top_k`, `:top_p`
+  or `:min_p` is given.
   """
   @spec generate(t(), term(), keyword()) :: Result.t()
   def generate(%__MODULE__{} = generation, prompt, options \\ []) do
@@ -165,7 +188,7 @@ defmodule Emily.Generation do
   """
   @spec stream(t(), term(), keyword()) :: Enumerable.t()
   def stream(%__MODULE__{} = generation, prompt, options \\ []) do
-    request = Request.new(generation, prompt, options)
+    request = Request.new(generation, prompt, options, [:on_token])
 
     Stream.resource(
       fn -> Run.start(generation, request) end,

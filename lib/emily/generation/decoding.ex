@@ -3,66 +3,76 @@ defmodule Emily.Generation.Decoding do
   # Steps, of which one is always under way: it takes the tokens that are read next, and was given to the device
   # before anybody waits for these.
 
-  alias Emily.Generation.{Readout, Session, Step}
+  alias Emily.Generation.{Readout, Request, Session, Step}
 
   # Tensors that no token depends on, such as a counter of the cache's, are computed now and then: noted and never
   # computed, they would become more and more.
   @sweep 64
 
-  @enforce_keys [:generation, :step, :session, :token, :state, :left]
-  defstruct [:generation, :step, :session, :token, :state, :left, :first, fed: [], steps: 0]
+  @enforce_keys [:generation, :step, :session, :token, :scores, :state, :left, :first]
+  defstruct @enforce_keys ++ [fed: [], steps: 0, drafted: 0, accepted: 0]
 
+  @typedoc "Steps; `token` is what the one under way gives, and `fed` what others were given, the newest first."
   @type t :: %__MODULE__{}
 
+  @typedoc "A token and its log-probability, for each row."
+  @type given :: [{non_neg_integer(), float() | nil}]
+
   @doc """
-  Begins after `session` with the last token of each row, for at most `most` tokens; the first step is under way.
+  Begins after `session` with the last token of each row; the first step is under way.
   """
-  @spec start(Emily.Generation.t(), term(), term(), Session.t(), [integer()], term()) :: t()
-  def start(generation, sampler, state, session, last, most) do
+  @spec start(Emily.Generation.t(), Request.t(), term(), Session.t(), [integer()]) :: t()
+  def start(generation, request, state, session, last) do
     advance(%__MODULE__{
       generation: generation,
-      step: Step.decode(generation, sampler),
+      step: Step.decode(generation, request.sampler, request.scored?),
       session: session,
       token: Nx.tensor(last, type: :s32, backend: Nx.BinaryBackend),
+      scores: {},
       state: state,
-      left: most,
+      left: request.most,
       first: last
     })
   end
 
   @doc "The next token of each row, once it is there, while the step after it is under way."
-  @spec next(t()) :: {[[integer()]], t()}
-  def next(%{left: 0} = decoding) do
-    {tokens, decoding} = Readout.around(decoding.token, fn -> decoding end)
-    {[tokens], decoding}
+  @spec next(t()) :: {[given()], t()}
+  def next(%{left: left} = decoding) do
+    ahead = fn -> if left == 0, do: decoding, else: advance(decoding) end
+
+    case Readout.around([decoding.token | List.wrap(scores(decoding.scores))], ahead) do
+      {[tokens], decoding} -> {[Enum.map(tokens, &{&1, nil})], fed(decoding, left, tokens)}
+      {[tokens, scores], decoding} -> {[Enum.zip(tokens, scores)], fed(decoding, left, tokens)}
+    end
   end
 
-  def next(decoding) do
-    {tokens, decoding} = Readout.around(decoding.token, fn -> advance(decoding) end)
-    {[tokens], %{decoding | fed: [tokens | decoding.fed]}}
-  end
+  defp scores({}), do: nil
+  defp scores(scores), do: scores
+
+  defp fed(decoding, 0, _tokens), do: decoding
+  defp fed(decoding, _left, tokens), do: %{decoding | fed: [tokens | decoding.fed]}
 
   defp advance(%{generation: generation} = decoding) do
     session = Session.with_room(decoding.session, generation.store, decoding.session.used + 1)
-    cache = if session.owned?, do: Nx.donatable(session.cache), else: session.cache
     state = Nx.donatable(decoding.state)
-    {token, cache, state} = decoding.step.(generation.params, decoding.token, cache, state)
+
+    {token, scores, cache, state} =
+      decoding.step.(generation.params, decoding.token, Session.lent(session), state)
+
     Readout.dispatch(token)
     steps = decoding.steps + 1
     if rem(steps, @sweep) == 0, do: Readout.dispatch({cache, state})
 
     %{
       decoding
-      | session: %{session | cache: cache, used: session.used + 1, owned?: true},
+      | session: Session.advanced(session, cache, 1),
         token: token,
+        scores: scores,
         state: state,
-        left: less(decoding.left),
+        left: Request.less(decoding.left),
         steps: steps
     }
   end
-
-  defp less(:infinity), do: :infinity
-  defp less(count), do: count - 1
 
   @doc "All that was read by now, in a session that others may continue."
   @spec session(t()) :: Session.t()

@@ -42,8 +42,7 @@ defmodule Emily.Generation.Prefill do
 
   defp piece(generation, step, rows, size, session) do
     tokens = Nx.tensor(rows, type: :s32, backend: Nx.BinaryBackend)
-    cache = if session.owned?, do: Nx.donatable(session.cache), else: session.cache
-    cache = Readout.dispatch(step.(generation.params, tokens, cache))
-    %{session | cache: cache, used: session.used + size, owned?: true}
+    cache = step.(generation.params, tokens, Session.lent(session))
+    Session.advanced(session, Readout.dispatch(cache), size)
   end
 end

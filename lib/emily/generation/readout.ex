@@ -43,23 +43,35 @@ defmodule Emily.Generation.Readout do
   end
 
   @doc """
-  Asks for the elements of `tensor`, calls `fun`, and gives the elements with what it returned.
+  Asks for the elements of `tensors`, calls `fun`, and gives the elements of each with what it returned.
 
   No message stays behind if `fun` raises.
   """
-  @spec around(T.t(), (-> result)) :: {[number()], result} when result: term()
-  def around(tensor, fun) do
-    asked = request(tensor)
+  @spec around([T.t()], (-> result)) :: {[[number()]], result} when result: term()
+  def around(tensors, fun) do
+    asked = Enum.map(tensors, &request/1)
 
     try do
       fun.()
     catch
       kind, reason ->
-        forget(asked)
+        Enum.each(asked, &forget/1)
         :erlang.raise(kind, reason, __STACKTRACE__)
     else
-      result -> {await(asked), result}
+      result -> {answers(asked), result}
     end
+  end
+
+  # What comes after a failure has failed, too.
+  defp answers([]), do: []
+
+  defp answers([first | others]) do
+    answer = await(first)
+    [answer | answers(others)]
+  catch
+    kind, reason ->
+      Enum.each(others, &forget/1)
+      :erlang.raise(kind, reason, __STACKTRACE__)
   end
 
   defp forget({:there, _tensor}), do: :ok

@@ -2,7 +2,18 @@ defmodule Emily.Generation.Run do
   @moduledoc false
   # One generation from its prompt to its end: what `generate/3` and `stream/3` have in common.
 
-  alias Emily.Generation.{Decoding, Prefill, Prompt, Request, Result, Session, Span, Stop}
+  alias Emily.Generation.{
+    Decoding,
+    Prefill,
+    Prompt,
+    Request,
+    Result,
+    Sampler,
+    Session,
+    Span,
+    Speculation,
+    Stop
+  }
 
   @enforce_keys [:request, :decoding, :rows, :reading, :span]
   defstruct [:request, :decoding, :rows, :reading, :span]
@@ -13,16 +24,49 @@ defmodule Emily.Generation.Run do
   @doc "Reads the prompt, and has the first step under way."
   @spec start(Emily.Generation.t(), Request.t()) :: t()
   def start(generation, request) do
-    {session, last, reading} = read(generation, request.prompt, request.session, request.most)
+    {sessions, last, reading} = read_all(generation, request)
     rows = Enum.map(request.prompt.rows, fn _ -> %Stop.Row{} end)
     span = Span.open(:decode, %{rows: length(rows)})
 
     decoding =
       Span.guarded(span, fn ->
-        Decoding.start(generation, request.sampler, {}, session, last, request.most)
+        state = state(generation, request)
+
+        case sessions do
+          {session, nil} -> Decoding.start(generation, request, state, session, last)
+          sessions -> Speculation.start(generation, request, state, sessions, last)
+        end
       end)
 
     %__MODULE__{request: request, decoding: decoding, rows: rows, reading: reading, span: span}
+  end
+
+  defp read_all(generation, %{draft: nil} = request) do
+    {session, last, reading} =
+      read(generation, request.prompt, request.session, request.most)
+
+    {{session, nil}, last, reading}
+  end
+
+  # A round may read as many tokens more as the draft proposes.
+  defp read_all(generation, %{draft: {draft, count}} = request) do
+    %{prompt: prompt, session: session, most: most} = request
+    most = if most == :infinity, do: most, else: most + count
+    {session, last, reading} = read(generation, prompt, session, most)
+    {draft_session, _last, _reading} = read(draft, prompt, session.draft, most)
+    {{session, draft_session}, last, reading}
+  end
+
+  defp state(generation, %{prompt: prompt} = request) do
+    lengths = Prompt.lengths(prompt)
+    most = Enum.max(lengths)
+    starts = Enum.map(lengths, &(most - &1))
+    rows = Enum.zip_with(prompt.rows, starts, &(List.duplicate(0, &2) ++ &1))
+    options = if request.seed, do: [seed: request.seed], else: []
+
+    Nx.with_default_backend(Nx.Defn.to_backend(generation.defn_options), fn ->
+      Sampler.init(request.sampler, rows, [starts: starts] ++ options)
+    end)
   end
 
   @doc """
@@ -46,7 +90,8 @@ defmodule Emily.Generation.Run do
 
     seconds = Span.close(span, read, %{reused: reused})
     session = %{session | tokens: Enum.map(prompt.rows, &Enum.drop(&1, -1))}
-    {session, Enum.map(rests, &List.last/1), %{read: read, reused: reused, seconds: seconds}}
+    last = Enum.map(rests, &List.last/1)
+    {session, last, %{read: read, reused: reused, seconds: seconds}}
   end
 
   # Before anything is computed: the last token is never read.
@@ -68,7 +113,7 @@ defmodule Emily.Generation.Run do
   @spec next(t()) :: {[{non_neg_integer(), non_neg_integer()}], t()}
   def next(run) do
     Span.guarded(run.span, fn ->
-      {steps, decoding} = Decoding.next(run.decoding)
+      {steps, decoding} = run.decoding.__struct__.next(run.decoding)
 
       {given, rows} =
         Enum.flat_map_reduce(steps, run.rows, &push(run.request.stop, &1, &2))
@@ -77,8 +122,8 @@ defmodule Emily.Generation.Run do
     end)
   end
 
-  defp push(stop, tokens, rows) do
-    pushed = Enum.zip_with(rows, tokens, &Stop.push(stop, &1, &2))
+  defp push(stop, given, rows) do
+    pushed = Enum.zip_with(rows, given, &Stop.push(stop, &1, &2))
 
     given =
       for {{tokens, _row}, index} <- Enum.with_index(pushed), token <- tokens, do: {index, token}
@@ -111,10 +156,13 @@ defmodule Emily.Generation.Run do
     %Result{
       tokens: each(run, &Enum.reverse(&1.tokens)),
       reason: each(run, & &1.reason),
-      session: Decoding.session(run.decoding),
+      log_probabilities: if(run.request.scored?, do: each(run, &Enum.reverse(&1.scores))),
+      session: run.decoding.__struct__.session(run.decoding),
       prompt_tokens: Enum.sum(Prompt.lengths(run.request.prompt)),
       reused_tokens: reading.reused,
       generated_tokens: count,
+      drafted_tokens: run.decoding.drafted,
+      accepted_tokens: run.decoding.accepted,
       prefill_seconds: reading.seconds,
       decode_seconds: seconds,
       prefill_tokens_per_second: Span.rate(reading.read, reading.seconds),

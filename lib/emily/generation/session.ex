@@ -10,17 +10,19 @@ defmodule Emily.Generation.Session do
   alias Emily.Generation.Prompt
 
   @enforce_keys [:tokens, :cache, :used, :capacity]
-  defstruct [:tokens, :cache, :used, :capacity, owned?: false]
+  defstruct [:tokens, :cache, :used, :capacity, :draft, owned?: false]
 
   @typedoc """
   `tokens` are those of each row that are in the cache, whose `used` positions include the padding of shorter rows;
-  there is room for `capacity` of them. While `owned?` nobody else has the cache, and calls may compute in its memory.
+  there is room for `capacity` of them. `draft` is what a draft model has read, if there was one. While `owned?` nobody else
+  has the cache, and calls may compute in its memory.
   """
   @type t :: %__MODULE__{
           tokens: [[non_neg_integer()], ...],
           cache: Nx.Container.t(),
           used: non_neg_integer(),
           capacity: pos_integer() | :infinity,
+          draft: t() | nil,
           owned?: boolean()
         }
 
@@ -100,6 +102,18 @@ defmodule Emily.Generation.Session do
   end
 
   @doc false
+  # The cache as an argument of a function that gives the next one.
+  @spec lent(t()) :: Nx.Container.t()
+  def lent(%{owned?: true, cache: cache}), do: Nx.donatable(cache)
+  def lent(%{cache: cache}), do: cache
+
+  @doc false
+  # The session after so many more positions.
+  @spec advanced(t(), Nx.Container.t(), non_neg_integer()) :: t()
+  def advanced(session, cache, positions),
+    do: %{session | cache: cache, used: session.used + positions, owned?: true}
+
+  @doc false
   # The session with room for so many positions in all.
   @spec with_room(t(), Emily.Generation.Store.t(), pos_integer()) :: t()
   def with_room(%{capacity: capacity} = session, _store, positions) when positions <= capacity,
@@ -111,8 +125,8 @@ defmodule Emily.Generation.Session do
   end
 
   def with_room(session, store, positions) do
+    # What grew is a copy, but other tensors of the cache may not be.
     cache = store.grow.(session.cache, positions)
-    # What grew is a copy.
-    %{session | cache: cache, capacity: max(positions, store.room.(cache)), owned?: true}
+    %{session | cache: cache, capacity: max(positions, store.room.(cache))}
   end
 end

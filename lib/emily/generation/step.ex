@@ -5,22 +5,25 @@ defmodule Emily.Generation.Step do
   # They are found again by the model's function and the shapes, so that a step is compiled once for each size of the
   # cache, whoever generates. A mark on the cache and the state says whether a call may compute in their memory.
 
+  alias Emily.Generation.Sampler
   alias Nx.Defn.Composite
 
   @doc """
-  A step: `{token, cache, state}` from the parameters, the tokens before, the cache and the sampler's state.
+  A step: `{token, scores, cache, state}` from the parameters, the tokens before, the cache and the sampler's state.
 
-  Tokens are `{batch}`.
+  Tokens are `{batch}`, and so are their log-probabilities as scores, if `scored?`; else these are `{}`.
   """
-  @spec decode(Emily.Generation.t(), term()) :: function()
-  def decode(generation, sampler) do
+  @spec decode(Emily.Generation.t(), Sampler.t(), boolean()) :: function()
+  def decode(generation, sampler, scored?) do
     forward = generation.forward
 
     Nx.Defn.jit(
       fn params, token, cache, state ->
         {logits, cache} = call(forward, params, Nx.new_axis(token, 1), cache)
-        {token, state} = sample(sampler, last(logits), state)
-        {Nx.as_type(token, :s32), cache, state}
+        logits = Nx.squeeze(logits, axes: [1])
+        {token, state} = Sampler.sample(sampler, logits, state)
+        scores = if scored?, do: Sampler.log_probability(logits, token), else: {}
+        {token, scores, cache, state}
       end,
       generation.defn_options
     )
@@ -39,10 +42,6 @@ defmodule Emily.Generation.Step do
       generation.defn_options
     )
   end
-
-  defp sample(:greedy, logits, state), do: {Nx.argmax(logits, axis: -1), state}
-
-  defp last(logits), do: Nx.squeeze(logits[[.., -1..-1//1, ..]], axes: [1])
 
   @doc "What the model's function gives, if that is what the driver can work with."
   @spec call(function(), term(), Nx.Tensor.t(), term()) :: {Nx.Tensor.t(), term()}

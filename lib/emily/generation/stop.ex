@@ -21,11 +21,13 @@ defmodule Emily.Generation.Stop do
 
   defmodule Row do
     @moduledoc false
-    # One row's tokens, the newest first: all of them, and those that wait to be handed out.
-    defstruct tokens: [], waiting: [], count: 0, reason: nil
+    # One row's tokens, the newest first: all of them, their log-probabilities if these are known, and those that wait
+    # to be handed out.
+    defstruct tokens: [], scores: [], waiting: [], count: 0, reason: nil
 
     @type t :: %__MODULE__{
             tokens: [non_neg_integer()],
+            scores: [float() | nil],
             waiting: [non_neg_integer()],
             count: non_neg_integer(),
             reason: Emily.Generation.Stop.reason() | nil
@@ -55,17 +57,18 @@ defmodule Emily.Generation.Stop do
     found |> Enum.uniq() |> Enum.sort(:desc)
   end
 
-  @doc "A row that was given a token, and what of it can be handed out now, in order."
-  @spec push(t(), Row.t(), non_neg_integer()) :: {[non_neg_integer()], Row.t()}
+  @doc "A row that was given a token with its score, and what of it can be handed out now, in order."
+  @spec push(t(), Row.t(), {non_neg_integer(), float() | nil}) :: {[non_neg_integer()], Row.t()}
   def push(_stop, %Row{reason: reason} = row, _token) when reason != nil, do: {[], row}
 
-  def push(stop, row, token) do
+  def push(stop, row, {token, score}) do
     if MapSet.member?(stop.end_tokens, token) do
       finish(row, :end_token)
     else
       row = %{
         row
         | tokens: [token | row.tokens],
+          scores: [score | row.scores],
           waiting: [token | row.waiting],
           count: row.count + 1
       }
@@ -95,6 +98,7 @@ defmodule Emily.Generation.Stop do
     %{
       row
       | tokens: Enum.drop(row.tokens, count),
+        scores: Enum.drop(row.scores, count),
         waiting: Enum.drop(row.waiting, count),
         count: row.count - count
     }

@@ -56,14 +56,27 @@ if Code.ensure_loaded?(Nx) do
              "expected :stop_sequences to be a list of lists of tokens, none of them empty, got: [[]]"},
             {[stop_when: 1],
              "expected :stop_when to be a function of the tokens, the newest first, got: 1"},
-            {[on_token: :print],
-             "expected :on_token to be a function of what stream/3 has as elements, got: :print"},
             {[session: %{}], "expected :session to be an Emily.Generation.Session, got: %{}"},
+            {[log_probabilities: 1], "expected :log_probabilities to be true or false, got: 1"},
+            {[draft: :small], "expected :draft to be an Emily.Generation, got: :small"},
+            {[draft_tokens: 0], "expected :draft_tokens to be a positive integer, got: 0"},
+            {[seed: -1], "expected :seed to be an integer from 0 on, got: -1"},
+            {[top_p: 2], "expected :top_p to be a number above 0 and up to 1, got: 2"},
+            {[logit_bias: %{31 => 1.0}], "expected tokens of :logit_bias from 0 to 30, got: 31"},
             {%{max_tokens: 1}, "expected a keyword list of options, got: %{max_tokens: 1}"}
           ],
           call <- [&Generation.generate/3, &Generation.stream/3] do
         refused(message, fn -> call.(generation, [1], options) end)
       end
+
+      refused(
+        "expected :on_token to be a function of what stream/3 has as elements, got: :print",
+        fn -> Generation.generate(generation, [1], on_token: :print) end
+      )
+
+      refused(~r/expected options among .* got: \[:on_token\]/, fn ->
+        Generation.stream(generation, [1], on_token: &IO.puts/1)
+      end)
 
       for call <- [&Generation.generate/3, &Generation.stream/3, &Generation.prefill/3] do
         refused(~r/expected options among .*:session.*, got: \[:maxtokens\]/, fn ->
@@ -71,6 +84,32 @@ if Code.ensure_loaded?(Nx) do
         end)
       end
     end
+
+    test "a draft that does not fit" do
+      generation = SumModel.generation()
+
+      other =
+        Generation.new(
+          fn _, tokens, cache -> {Nx.broadcast(0.0, put_size(tokens)), cache} end,
+          %{},
+          cache: fn _rows -> {} end,
+          trim: fn cache, _count -> cache end
+        )
+
+      for {generation, prompt, draft, message} <- [
+            {generation, [1], other,
+             "expected a :draft with the model's vocabulary of 31, got: 3"},
+            {generation, [[1], [2]], generation, "expected one prompt for a :draft, got: 2"},
+            {generation, [1], SumModel.generation(trim: nil),
+             "expected the draft's cache to have :trim, for a :draft, got: one without"},
+            {SumModel.generation(trim: nil), [1], generation,
+             "expected the model's cache to have :trim, for a :draft, got: one without"}
+          ] do
+        refused(message, fn -> Generation.generate(generation, prompt, draft: draft) end)
+      end
+    end
+
+    defp put_size(tokens), do: Tuple.insert_at(Nx.shape(tokens), 2, 3)
 
     test "a session of other rows" do
       generation = SumModel.generation()

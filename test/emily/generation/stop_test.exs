@@ -16,7 +16,8 @@ if Code.ensure_loaded?(Nx) do
     # What is handed out after each token, what the row has in the end, and why it ended.
     defp pushed(options, tokens) do
       stop = stop(options)
-      {given, row} = Enum.map_reduce(tokens, %Row{}, &Stop.push(stop, &2, &1))
+      {given, row} = Enum.map_reduce(tokens, %Row{}, &Stop.push(stop, &2, {&1, &1 / 2}))
+      assert row.scores == Enum.map(row.tokens, &(&1 / 2))
       assert List.flatten(given) == Enum.reverse(row.tokens) |> Enum.drop(-length(row.waiting))
       {given, Enum.reverse(row.tokens), row.reason}
     end
