@@ -2,7 +2,10 @@ if Code.ensure_loaded?(Nx) do
   defmodule Emily.Generation.SamplerTest do
     use ExUnit.Case, async: true
 
+    import Emily.Test.PlainSampler
+
     alias Emily.Generation.Sampler
+    alias Emily.Test.PlainSampler, as: Plain
 
     @moduletag :nx
     @moduletag :native
@@ -26,75 +29,6 @@ if Code.ensure_loaded?(Nx) do
     defp random(shape, seed, scale \\ 2.0) do
       {x, _key} = Nx.Random.normal(Nx.Random.key(seed), 0.0, scale, shape: shape, type: :f32)
       x
-    end
-
-    # What a sampler does, said once more, to a list of logits.
-    defmodule Plain do
-      def probabilities(logits, opts, recent \\ []) do
-        order = Keyword.get(opts, :order, [:temperature, :top_k, :top_p, :min_p])
-
-        logits = logits |> bias(opts[:logit_bias]) |> penalty(opts[:repetition_penalty], recent)
-        left = Enum.zip(logits, Stream.iterate(0, &(&1 + 1)))
-        left = Enum.reduce(order, left, &filter(&1, opts[&1], &2))
-        shares = left |> shares() |> Map.new(fn {share, token} -> {token, share} end)
-        for token <- 0..(length(logits) - 1), do: Map.get(shares, token, 0.0)
-      end
-
-      defp bias(logits, nil), do: logits
-
-      defp bias(logits, bias) do
-        for {logit, token} <- Enum.with_index(logits) do
-          case bias[token] do
-            nil -> logit
-            :neg_infinity -> -1.0e30
-            value -> logit + value
-          end
-        end
-      end
-
-      defp penalty(logits, nil, _recent), do: logits
-
-      defp penalty(logits, penalty, recent) do
-        for {logit, token} <- Enum.with_index(logits) do
-          cond do
-            token not in recent -> logit
-            logit < 0 -> logit * penalty
-            true -> logit / penalty
-          end
-        end
-      end
-
-      defp shares(left) do
-        {most, _token} = Enum.max(left)
-        exps = for {logit, token} <- left, do: {:math.exp(max(logit - most, -500.0)), token}
-        all = exps |> Enum.map(&elem(&1, 0)) |> Enum.sum()
-        for {exp, token} <- exps, do: {exp / all, token}
-      end
-
-      defp filter(_name, nil, left), do: left
-
-      defp filter(:temperature, by, left),
-        do: for({logit, token} <- left, do: {logit / by, token})
-
-      defp filter(:top_k, count, left), do: left |> Enum.sort(:desc) |> Enum.take(count)
-
-      defp filter(:top_p, share, left) do
-        sorted = left |> shares() |> Enum.sort(:desc)
-
-        {kept, _sum} =
-          Enum.reduce_while(sorted, {[], 0.0}, fn {part, token}, {kept, sum} ->
-            if sum < share, do: {:cont, {[token | kept], sum + part}}, else: {:halt, {kept, sum}}
-          end)
-
-        Enum.filter(left, fn {_logit, token} -> token in kept end)
-      end
-
-      defp filter(:min_p, share, left) do
-        shares = shares(left)
-        {most, _token} = Enum.max(shares)
-        kept = for {part, token} <- shares, part >= share * most, do: token
-        Enum.filter(left, fn {_logit, token} -> token in kept end)
-      end
     end
 
     defp assert_near(given, expected) do
@@ -222,27 +156,6 @@ if Code.ensure_loaded?(Nx) do
       end
     end
 
-    # How far tokens are from being as frequent as they are likely.
-    defp chi_square(tokens, probabilities) do
-      total = length(tokens)
-      counts = Enum.frequencies(tokens)
-
-      for {probability, token} <- Enum.with_index(probabilities), reduce: 0.0 do
-        sum ->
-          count = Map.get(counts, token, 0)
-          expected = probability * total
-
-          if expected < 1.0e-3 do
-            assert count == 0, "token #{token} is never chosen"
-            sum
-          else
-            sum + (count - expected) ** 2 / expected
-          end
-      end
-    end
-
-    # Chance gives more once in a hundred thousand times, with up to 9 degrees of freedom.
-    @unlikely 40.0
     @draws 20_000
 
     describe "tokens" do
@@ -257,7 +170,7 @@ if Code.ensure_loaded?(Nx) do
           tokens = compiled(draw, [many, state])
           assert Nx.type(tokens) == {:s, 32}
           expected = Plain.probabilities(rows(logits[0]), opts)
-          assert chi_square(Nx.to_flat_list(tokens), expected) < @unlikely
+          assert_frequent(Nx.to_flat_list(tokens), expected)
         end
       end
 
@@ -276,7 +189,7 @@ if Code.ensure_loaded?(Nx) do
 
         steps = rows(compiled(steps, [Nx.broadcast(logits, {rows, 3}), state]))
         shares = [0.5, 0.3, 0.2]
-        assert chi_square(List.flatten(steps), shares) < @unlikely
+        assert_frequent(List.flatten(steps), shares)
         pairs = for x <- shares, y <- shares, do: x * y
 
         later =
@@ -287,8 +200,8 @@ if Code.ensure_loaded?(Nx) do
         beside =
           Enum.flat_map(steps, fn step -> Enum.zip_with(step, tl(step), &(3 * &1 + &2)) end)
 
-        assert chi_square(Enum.take_every(later, 2), pairs) < @unlikely
-        assert chi_square(Enum.take_every(beside, 2), pairs) < @unlikely
+        assert_frequent(Enum.take_every(later, 2), pairs)
+        assert_frequent(Enum.take_every(beside, 2), pairs)
       end
 
       test "follow from the seed, alike on all backends" do
@@ -352,176 +265,6 @@ if Code.ensure_loaded?(Nx) do
           many = Nx.broadcast(weights, {5, 5})
           tokens = run.(&Sampler.Draft.choose/2, [many, numbers])
           assert Nx.to_flat_list(tokens) == [1, 1, 3, 3, 3]
-        end
-      end
-    end
-
-    describe "a draft" do
-      # Tokens for every row by these probabilities, {rows, positions, vocabulary}, and the state after.
-      defp drawn(probabilities, state) do
-        {batch, drafted, vocabulary} = Nx.shape(probabilities)
-        {numbers, state} = Sampler.Random.uniform(state, {batch * drafted})
-        flat = Nx.reshape(probabilities, {batch * drafted, vocabulary})
-        {Nx.reshape(Sampler.Draft.choose(flat, numbers), {batch, drafted}), state}
-      end
-
-      defp shares(positions, seed) do
-        logits = random({positions, 5}, seed, 1.5)
-        exp = Nx.exp(logits)
-        Nx.divide(exp, Nx.sum(exp, axes: [1], keep_axes: true))
-      end
-
-      # What comes of the draft: its accepted tokens and the next one, by rows.
-      defp outcome(tokens, accepted, next) do
-        [tokens, accepted, next]
-        |> Enum.map(&Nx.to_list/1)
-        |> Enum.zip_with(fn [tokens, accepted, next] -> Enum.take(tokens, accepted) ++ [next] end)
-      end
-
-      test "gives tokens that are distributed as the target's" do
-        sampler = Sampler.new()
-        state = Sampler.init(sampler, Nx.broadcast(0, {@draws, 1}), seed: 3)
-        target = shares(3, 1)
-        draft = shares(2, 2)
-
-        [targets, drafts] =
-          for x <- [target, draft],
-              do: Nx.broadcast(Nx.new_axis(x, 0), Tuple.insert_at(x.shape, 0, @draws))
-
-        run = fn targets, drafts, state ->
-          {tokens, state} = drawn(drafts, state)
-          {accepted, next, state} = Sampler.accept(sampler, targets, drafts, tokens, state)
-          {tokens, accepted, next, state}
-        end
-
-        {tokens, accepted, next, _state} = compiled(run, [targets, drafts, state])
-        outcome = outcome(tokens, accepted, next)
-
-        for at <- 0..2 do
-          tokens = outcome |> Enum.map(&Enum.at(&1, at)) |> Enum.reject(&is_nil/1)
-          assert length(tokens) > 1000
-          assert chi_square(tokens, rows(target[at])) < @unlikely
-        end
-
-        # As often as the two agree: what both give, added up.
-        both = Nx.to_flat_list(Nx.sum(Nx.min(target[0..1], draft), axes: [1]))
-        [first, second] = both
-        times = [1 - first, first * (1 - second), first * second]
-        assert chi_square(Nx.to_flat_list(accepted), times) < @unlikely
-      end
-
-      test "that is sure of its tokens does so, too" do
-        sampler = Sampler.new()
-        state = Sampler.init(sampler, Nx.broadcast(0, {@draws, 1}), seed: 4)
-        target = shares(2, 6)
-        targets = Nx.broadcast(target, {@draws, 2, 5})
-        tokens = Nx.broadcast(Nx.tensor([3]), {@draws, 1})
-        accept = &Sampler.accept(sampler, &1, nil, &2, &3)
-        {accepted, next, _state} = compiled(accept, [targets, tokens, state])
-        outcome = outcome(tokens, accepted, next)
-        assert chi_square(Enum.map(outcome, &hd/1), rows(target[0])) < @unlikely
-        seconds = for [3, second] <- outcome, do: second
-        assert chi_square(seconds, rows(target[1])) < @unlikely
-      end
-
-      test "that has the target's own probabilities is accepted" do
-        sampler = Sampler.new()
-        state = Sampler.init(sampler, Nx.broadcast(0, {1000, 1}), seed: 4)
-        targets = Nx.broadcast(shares(4, 6), {1000, 4, 5})
-        drafts = targets[[.., 0..2]]
-        {tokens, state} = drawn(drafts, state)
-        {accepted, _next, _state} = Sampler.accept(sampler, targets, drafts, tokens, state)
-        assert Enum.uniq(Nx.to_flat_list(accepted)) == [3]
-      end
-
-      test "of a greedy sampler is accepted up to the first other token" do
-        sampler = Sampler.new(temperature: 0, repetition_penalty: 1.1, repetition_window: 3)
-        greatest = Nx.tensor([[1, 2, 3, 4], [1, 2, 3, 4], [1, 2, 3, 4], [1, 2, 3, 4]])
-        tokens = Nx.tensor([[1, 2, 3], [1, 2, 0], [0, 2, 3], [1, 0, 3]])
-        target = Sampler.Draft.one_hot(greatest, 5)
-        state = Sampler.init(sampler, [[7, 8, 9], [7, 8, 9], [7, 8, 9], [7, 8, 9]])
-
-        {accepted, next, state} =
-          compiled(&Sampler.accept(sampler, &1, nil, &2, &3), [target, tokens, state])
-
-        assert Nx.to_flat_list(accepted) == [3, 2, 0, 1]
-        assert Nx.to_flat_list(next) == [4, 3, 1, 2]
-        assert rows(state.recent) == [[2, 3, 4], [1, 2, 3], [8, 9, 1], [9, 1, 2]]
-      end
-    end
-
-    describe "what makes no sense is refused" do
-      test "when a sampler is made" do
-        for {name, values, expected} <- [
-              {:temperature, [-1, :warm, nil], "a number from 0 on"},
-              {:top_k, [0, 1.5, -2], "a positive integer"},
-              {:top_p, [0, 1.01, -1, :most], "a number above 0 and up to 1"},
-              {:min_p, [-0.1, 2], "a number from 0 to 1"},
-              {:repetition_penalty, [0, -1, "2"], "a positive number"},
-              {:repetition_window, [0, nil], "a positive integer"},
-              {:order, [[], [:top_k], :mlx],
-               "all of [:temperature, :top_k, :top_p, :min_p] in some order"},
-              {:logit_bias, [[1], nil], "a map of tokens to numbers or :neg_infinity"}
-            ],
-            value <- values do
-          message = "expected #{inspect(name)} to be #{expected}, got: #{inspect(value)}"
-          assert_raise ArgumentError, message, fn -> Sampler.new([{name, value}]) end
-        end
-
-        message =
-          "expected :logit_bias to be a map of tokens to numbers or :neg_infinity, got: {-1, 2}"
-
-        assert_raise ArgumentError, message, fn -> Sampler.new(logit_bias: %{-1 => 2}) end
-        assert_raise ArgumentError, fn -> Sampler.new(top: 2) end
-      end
-
-      test "when it begins" do
-        sampler = Sampler.new()
-
-        for {prompt, opts, message} <- [
-              {[1, 2], [], "expected a prompt of {batch, positions}, integers, got: s32 {2}"},
-              {[[1.0]], [], "expected a prompt of {batch, positions}, integers, got: f32 {1, 1}"},
-              {[[1]], [seed: -1], "expected :seed to be an integer from 0 on, got: -1"},
-              {[[1]], [starts: [1, 2]], "expected :starts of {1}, integers, got: s32 {2}"}
-            ] do
-          assert_raise ArgumentError, message, fn -> Sampler.init(sampler, prompt, opts) end
-        end
-      end
-
-      test "when it samples" do
-        sampler = Sampler.new(repetition_penalty: 2, logit_bias: %{3 => 1})
-        state = Sampler.init(sampler, [[0]])
-
-        for {fun, message} <- [
-              {fn -> Sampler.sample(sampler, Nx.iota({5}), state) end,
-               "expected logits of {batch, vocabulary}, got: {5}"},
-              {fn -> Sampler.sample(sampler, Nx.iota({2, 5}), state) end,
-               "expected logits of {1, vocabulary}, the rows that the state is of, got: {2, 5}"},
-              {fn -> Sampler.probabilities(sampler, Nx.iota({5}), state) end,
-               "expected logits of {batch, vocabulary} or {batch, positions, vocabulary}, got: {5}"},
-              {fn -> Sampler.probabilities(sampler, Nx.iota({1, 2, 5}), state) end,
-               "expected the tokens between positions for :repetition_penalty, got: nil"},
-              {fn -> Sampler.sample(sampler, Nx.iota({1, 3}), state) end,
-               "expected tokens of :logit_bias below 3, the size of the vocabulary, got: 3"},
-              {fn -> Sampler.observe(sampler, state, Nx.tensor(1)) end,
-               "expected tokens of {batch} or {batch, positions}, integers, got: s32 {}"},
-              {fn -> Sampler.observe(sampler, state, Nx.tensor([1, 2])) end,
-               "expected tokens of 1 rows, which the state is of, got: {2, 1}"},
-              {fn -> Sampler.log_probability(Nx.iota({1, 3}), Nx.tensor([1, 2])) end,
-               "expected tokens of {1}, integers, got: s32 {2}"},
-              {fn ->
-                 Sampler.accept(
-                   sampler,
-                   Nx.iota({1, 3, 4}),
-                   Nx.iota({1, 3, 4}),
-                   Nx.iota({1, 2}),
-                   state
-                 )
-               end,
-               "expected a target of {batch, drafted + 1, vocabulary}, a draft of {batch, drafted, vocabulary} or nil, " <>
-                 "and tokens of {batch, drafted}, got: {1, 3, 4}, {1, 3, 4}, {1, 2}"}
-            ] do
-          assert_raise ArgumentError, message, fun
         end
       end
     end

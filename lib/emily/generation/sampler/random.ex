@@ -1,6 +1,6 @@
 defmodule Emily.Generation.Sampler.Random do
   @moduledoc false
-  # Numbers that follow from a key and a count. Each is the count, spread over 32 bits and mixed with the key's two
+  # Numbers that follow from a key and their place. Each is its place, spread over 32 bits and mixed with the key's two
   # halves by the rounds of "lowbias32" (Wellons, Prospecting for Hash Functions, 2018).
 
   # The golden ratio's bits: multiples of it are far apart.
@@ -10,8 +10,7 @@ defmodule Emily.Generation.Sampler.Random do
 
   @doc "Numbers from 0 up to 1, not included, of `:f32`, and the state that gives others."
   def uniform(state, shape) do
-    count = Tuple.product(shape)
-    counts = Nx.add(Nx.multiply(state.drawn, number(count)), Nx.iota(shape, type: :u32))
+    counts = Nx.add(state.drawn, Nx.iota(shape, type: :u32))
 
     bits =
       counts
@@ -23,7 +22,7 @@ defmodule Emily.Generation.Sampler.Random do
 
     # As many bits as the type has digits.
     numbers = bits |> Nx.right_shift(number(8)) |> Nx.as_type(:f32) |> Nx.multiply(2 ** -24)
-    {numbers, %{state | drawn: Nx.add(state.drawn, number(1))}}
+    {numbers, %{state | drawn: Nx.add(state.drawn, number(Tuple.product(shape)))}}
   end
 
   defp mixed(x) do

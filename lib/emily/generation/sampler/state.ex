@@ -1,7 +1,7 @@
 defmodule Emily.Generation.Sampler.State do
   @moduledoc """
-  What `Emily.Generation.Sampler` carries from token to token: the key of its random numbers, how often it has drawn
-  some, and the last tokens of each row, or `{}` if nothing asks for them.
+  What `Emily.Generation.Sampler` carries from token to token: the key of its random numbers, how many it has
+  drawn, and the last tokens of each row, or `{}` if nothing asks for them.
   """
 
   @derive {Nx.Container, containers: [:key, :drawn, :recent]}
