@@ -18,7 +18,7 @@ defmodule Emily.Operation do
 
   import Emily.Debug, only: [checked: 1]
 
-  alias Emily.Fast
+  alias Emily.{Fast, Quantization}
   alias Nx.Block
   alias Nx.Block.LinAlg
 
@@ -211,7 +211,7 @@ defmodule Emily.Operation do
   end
 
   @doc """
-  Divides the arguments of a block of Nx or of `Emily.Fast`; `:unknown` if it is none of these.
+  Divides the arguments of a block of Nx, `Emily.Fast` or `Emily.Quantization`; `:unknown` if it is none of these.
   """
   @spec block(struct(), [term()]) :: {t(), [input()]} | :unknown
   def block(block, arguments) do
@@ -252,7 +252,19 @@ defmodule Emily.Operation do
   defp of_block(%Fast.Rope{} = block),
     do: attributes(:rope, block, [:dims, :traditional, :base, :scale])
 
+  defp of_block(%Quantization.Quantize{} = block), do: quantized(:quantize, block, [])
+  defp of_block(%Quantization.Dequantize{} = block), do: quantized(:dequantize, block, [])
+
+  defp of_block(%Quantization.Product{} = block),
+    do: quantized(:quantized_matmul, block, [:transpose])
+
+  defp of_block(%Quantization.Gather{} = block),
+    do: quantized(:gather_qmm, block, [:transpose, :left, :right, :sorted])
+
   defp of_block(_other), do: :unknown
+
+  defp quantized(name, block, keys),
+    do: attributes(name, block, [:mode, :bits, :group_size | keys])
 
   defp cumulative(name, block), do: attributes(name, block, [:axis, :reverse])
 

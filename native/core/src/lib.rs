@@ -40,7 +40,9 @@ pub use memory::{
 };
 pub use mlx::{mlx_version, set_memory_limit};
 pub use number::{NonFinite, Number};
-pub use op::{ActivationFunction, Assertion, Direction, Op, QrMode, TieBreak, TransformA};
+pub use op::{
+    ActivationFunction, Assertion, Direction, Op, QrMode, QuantizationMode, TieBreak, TransformA,
+};
 pub use part::Flight;
 pub use pointer::tensor_at;
 pub use program::{

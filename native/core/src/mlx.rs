@@ -4,11 +4,13 @@ mod fast;
 mod indexing;
 mod limit;
 mod linalg;
+mod quantized;
 mod window;
 
 pub(crate) use fast::{fits_one_kernel, fits_rotary, fits_short_attention, is_cuda};
 pub use limit::set_memory_limit;
 pub(crate) use limit::{check_memory, memory_limit, too_large};
+pub(crate) use quantized::Quantized;
 pub(crate) use window::Sliding;
 
 use std::ffi::CStr;
@@ -16,6 +18,11 @@ use std::ffi::CStr;
 use mlx_sys as sys;
 
 use crate::{Array, Device, Number, Result, Shape, Type, error::take_message};
+
+/// What mlx-c takes where an argument is left out.
+const NONE: sys::mlx_array = sys::mlx_array {
+    ctx: std::ptr::null_mut(),
+};
 
 /// Adds nodes to MLX's graph that will be computed on one stream.
 #[derive(Clone, Copy)]

@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Number, Program};
 
-pub use attributes::{ActivationFunction, Assertion, Direction, QrMode, TieBreak, TransformA};
+pub use attributes::{
+    ActivationFunction, Assertion, Direction, QrMode, QuantizationMode, TieBreak, TransformA,
+};
 
 /// An operation of Nx.
 ///
@@ -422,6 +424,40 @@ pub enum Op {
         batch_a: Vec<usize>,
         contract_b: Vec<usize>,
         batch_b: Vec<usize>,
+    },
+
+    // Quantized matrices: numbers packed into u32 along the last axis, and for each group of them a scale,
+    // and a bias if the mode is affine; what follows takes these as two or three inputs in a row
+    /// A tensor of at least two axes; gives the packed numbers, the scales, and the biases if there are any.
+    Quantize {
+        mode: QuantizationMode,
+        group_size: usize,
+        bits: usize,
+    },
+    /// A quantized matrix; the result has the scales' type, or any of its types if they are no floats.
+    Dequantize {
+        mode: QuantizationMode,
+        group_size: usize,
+        bits: usize,
+    },
+    /// Tensor, quantized matrix: their product, with the matrix transposed or as it is.
+    QuantizedMatmul {
+        mode: QuantizationMode,
+        group_size: usize,
+        bits: usize,
+        transpose: bool,
+    },
+    /// Matrices, quantized matrices, and indices into the first if `left`, into the second if `right`, of
+    /// all their axes but the last two in row-major order: the products of the pairs that these name. Without
+    /// indices one side's come in order. `sorted` promises that the only ones given ascend.
+    GatherQmm {
+        mode: QuantizationMode,
+        group_size: usize,
+        bits: usize,
+        transpose: bool,
+        left: bool,
+        right: bool,
+        sorted: bool,
     },
 
     // Debugging

@@ -3,6 +3,7 @@
 mod fused;
 pub(crate) mod indexed;
 pub(crate) mod linalg;
+pub(crate) mod quantized;
 mod shapes;
 mod sliding;
 
@@ -26,7 +27,7 @@ pub type Outputs = SmallVec<[TensorType; 1]>;
 pub fn infer_all(op: &Op, inputs: &[TensorType]) -> Result<Outputs> {
     let op = op.plain();
     check_count(op, inputs)?;
-    if let Some(outputs) = linalg::outputs(op, inputs)? {
+    if let Some(outputs) = listed(op, inputs)? {
         return Ok(outputs);
     }
     match (op, inputs) {
@@ -43,6 +44,14 @@ pub fn infer_all(op: &Op, inputs: &[TensorType]) -> Result<Outputs> {
         }
         _ => Ok(smallvec![infer(op, inputs)?]),
     }
+}
+
+/// The outputs of operations that may have several, none for others.
+fn listed(op: &Op, inputs: &[TensorType]) -> Result<Option<Outputs>> {
+    Ok(match linalg::outputs(op, inputs)? {
+        None => quantized::outputs(op, inputs)?,
+        outputs => outputs,
+    })
 }
 
 fn check_count(op: &Op, inputs: &[TensorType]) -> Result<()> {
@@ -67,7 +76,7 @@ fn check_count(op: &Op, inputs: &[TensorType]) -> Result<()> {
 pub fn infer(op: &Op, inputs: &[TensorType]) -> Result<TensorType> {
     let op = op.plain();
     check_count(op, inputs)?;
-    if let Some(outputs) = linalg::outputs(op, inputs)? {
+    if let Some(outputs) = listed(op, inputs)? {
         return match &outputs[..] {
             [output] => Ok(output.clone()),
             _ => Err(Error::argument(format!(

@@ -30,6 +30,7 @@ mod operand;
 mod order;
 mod pad;
 mod part;
+mod quantized;
 mod reducer;
 mod reduction;
 mod scatter;
@@ -216,6 +217,9 @@ fn families(
         return order::top_k(stream.mlx(), x.array, *k, outs);
     }
     if let Some(arrays) = linalg::family(op, outs, operands, stream, checks)? {
+        return Ok(arrays);
+    }
+    if let Some(arrays) = quantized::family(op, outs, operands, stream, checks)? {
         return Ok(arrays);
     }
     if let (Op::Atan2, [x, y], Kind::Complex) = (op, operands, outs[0].ty.kind()) {

@@ -2,13 +2,8 @@
 
 use mlx_sys as sys;
 
-use super::Mlx;
+use super::{Mlx, NONE};
 use crate::{ActivationFunction, Array, Device, Result};
-
-/// What mlx-c takes where an argument is left out.
-const NONE: sys::mlx_array = sys::mlx_array {
-    ctx: std::ptr::null_mut(),
-};
 
 /// Threads that a kernel of ours may have: MLX counts them with an `int`, whole blocks of them.
 const MOST_THREADS: usize = i32::MAX as usize - 255;

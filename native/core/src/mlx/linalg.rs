@@ -71,7 +71,7 @@ impl Mlx {
     ///
     /// Whoever copies or drops a reference to such a result looks at the others' references, which an
     /// evaluation on another thread clears. The node in between shares the memory and computes nothing.
-    fn alone(self, x: Array) -> Result<Array> {
+    pub(super) fn alone(self, x: Array) -> Result<Array> {
         // SAFETY: the handle is live and the result's is writable.
         Array::from_call(|out| unsafe { sys::mlx_stop_gradient(out, x.raw(), self.0) })
     }

@@ -72,3 +72,18 @@ pub enum QrMode {
     /// A square Q.
     Complete,
 }
+
+/// How the numbers of a quantized matrix are packed, and what their groups share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "rustler", derive(rustler::NifUnitEnum))]
+#[serde(rename_all = "snake_case")]
+pub enum QuantizationMode {
+    /// Integers of 2, 3, 4, 5, 6 or 8 bits in groups of 32, 64 or 128, with a scale and a bias for each.
+    Affine,
+    /// Floats of 4 bits (e2m1) in groups of 32, with a power of two (e8m0) for each.
+    Mxfp4,
+    /// Floats of 8 bits (e4m3) in groups of 32, with a power of two (e8m0) for each.
+    Mxfp8,
+    /// Floats of 4 bits (e2m1) in groups of 16, with a float of 8 bits (e4m3) for each.
+    Nvfp4,
+}

@@ -1,6 +1,6 @@
 //! How many tensors an operation takes and gives, and whether it looks at one place alone.
 
-use super::Op;
+use super::{Op, QuantizationMode};
 
 impl Op {
     /// How many inputs it takes; none where any number from 1 will do.
@@ -16,7 +16,10 @@ impl Op {
             | Self::RmsNorm { .. }
             | Self::Rope { .. }
             | Self::Attention { .. }
-            | Self::Activation { .. } => None,
+            | Self::Activation { .. }
+            | Self::Dequantize { .. }
+            | Self::QuantizedMatmul { .. }
+            | Self::GatherQmm { .. } => None,
             Self::Constant { .. } | Self::Iota { .. } | Self::Eye => Some(0),
             Self::Select
             | Self::Clip
@@ -130,6 +133,10 @@ impl Op {
     pub const fn outputs(&self) -> usize {
         match self.plain() {
             Self::TopK { .. } | Self::Qr { .. } | Self::Eigh => 2,
+            Self::Quantize { mode, .. } => match mode {
+                QuantizationMode::Affine => 3,
+                _ => 2,
+            },
             Self::Svd { .. } | Self::Lu => 3,
             _ => 1,
         }

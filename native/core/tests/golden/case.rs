@@ -74,9 +74,14 @@ pub fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../test/golden")
 }
 
-/// The operations that have a file.
-pub fn recorded() -> BTreeSet<String> {
-    let entries = fs::read_dir(folder()).unwrap();
+/// Where those are that MLX's Python package computed, bit for bit.
+pub fn of_mlx() -> PathBuf {
+    folder().join("mlx/quantized")
+}
+
+/// The operations that have a file in the folder.
+pub fn recorded(folder: PathBuf) -> BTreeSet<String> {
+    let entries = fs::read_dir(folder).unwrap();
     let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     names
         .filter_map(|name| name.strip_suffix(EXTENSION).map(ToOwned::to_owned))
@@ -85,8 +90,10 @@ pub fn recorded() -> BTreeSet<String> {
 
 /// The cases of one operation.
 pub fn read(name: &str) -> Vec<Case> {
-    let path = folder().join(format!("{name}{EXTENSION}"));
-    let file = fs::File::open(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let file = format!("{name}{EXTENSION}");
+    let paths = [folder(), of_mlx()].map(|folder| folder.join(&file));
+    let path = paths.iter().find(|path| path.exists()).unwrap_or(&paths[0]);
+    let file = fs::File::open(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let mut text = String::new();
     GzDecoder::new(file).read_to_string(&mut text).unwrap();
     let cases: Vec<Case> = text

@@ -1,6 +1,7 @@
-//! Every operation against what `Nx.BinaryBackend` computed, recorded in `test/golden/`.
+//! Every operation against what `Nx.BinaryBackend` computed, recorded in `test/golden/`, or MLX's Python package,
+//! where Nx has no such operation.
 //!
-//! `mix emily.golden` records. Each operation is a test of its own here, and
+//! `mix emily.golden` records, and `test/recorder/mlx/quantized.py`. Each operation is a test of its own here, and
 //! [`every_operation_is_tested`] fails where [`emily_core::Op`], this list and the files differ.
 
 // Clippy knows test functions by their attribute; their fixtures may panic just as well.
@@ -60,6 +61,8 @@ operations! {
     softmax layer_norm rms_norm rotary_embedding rms_norm_rotary_embedding rope attention
     activation dot_add
 
+    quantize dequantize quantized_matmul gather_qmm
+
     triangular_solve solve cholesky determinant qr eigh svd lu
 }
 
@@ -71,7 +74,9 @@ fn every_operation_is_tested() {
         tested,
         "operations and their tests differ"
     );
-    assert_eq!(case::recorded(), tested, "golden files and tests differ");
+    let mut recorded = case::recorded(case::folder());
+    recorded.extend(case::recorded(case::of_mlx()));
+    assert_eq!(recorded, tested, "golden files and tests differ");
 }
 
 /// The names of all operations: serde lists them when it meets one that it does not know.

@@ -8,6 +8,7 @@ mod extremes;
 mod finite;
 mod indices;
 mod parts;
+mod quantized;
 mod sliding;
 mod sweep;
 

@@ -76,6 +76,12 @@ fn with_attributes(name: &str) -> Vec<Op> {
         json!({"epsilon": 1e-5}),
         json!({"scale": 0.5}),
         json!({"function": "gelu"}),
+        json!({"mode": "affine", "group_size": 32, "bits": 3}),
+        json!({"mode": "nvfp4", "group_size": 16, "bits": 4}),
+        json!({"mode": "affine", "group_size": 0, "bits": 0}),
+        json!({"mode": "mxfp8", "group_size": 32, "bits": 8, "transpose": true}),
+        json!({"mode": "mxfp4", "group_size": 32, "bits": 4, "transpose": true,
+            "left": false, "right": true, "sorted": true}),
         json!({"dims": 2, "traditional": true, "base": 1e4, "scale": 1.0}),
         json!({"dims": 2, "traditional": false, "base": null, "scale": 1.0}),
     ];
