@@ -35,6 +35,13 @@ defmodule Emily.Generation.Cache do
 
   A list has the kind of each layer, for models in which they differ.
 
+  ## Quantized
+
+  With `:bits` keys and values are held as `Emily.Quantization` quantizes them: with 8 bits in about half the memory that `:bf16`
+  takes, with 4 in about a quarter. They are quantized when they are stored and stay so. Attention is computed in `:f32`
+  from the quantized numbers, or, from 16 positions at a time on, from all of them dequantized first. What a position
+  sees of itself is quantized, too.
+
   ## Padding
 
   Prompts of different lengths are padded on the left to the longest one. `pad/2` says how many of each row's first
@@ -82,6 +89,9 @@ defmodule Emily.Generation.Cache do
     * `:batch` - how many rows; `1` when absent
     * `:type` - what is held; `:bf16` when absent. Queries should be of the same type, or all that is held is converted for
       each of them
+    * `:bits` - how many each number is quantized to, 2, 3, 4, 5, 6 or 8; numbers of `:type` are held when absent
+    * `:group_size` - how many quantized numbers have a scale in common, 32, 64 or 128, of which `:head_size` and `:value_size` are
+      multiples; `64` when absent
     * `:kind` - see [above](#module-kinds), or a list of one for each layer; `:growing` when absent
     * `:step` - what capacities of growing layers are multiples of; `256` when absent
     * `:capacity` - how many positions growing layers are to have room for; `:step` when absent

@@ -15,8 +15,8 @@ if Code.ensure_loaded?(Nx) do
 
     # What is at its peak beyond what is held before, in bytes, in some steps.
     defp above(opts, mark) do
-      cache = Cache.new([layers: 2, heads: 2, head_size: 8, type: :f32] ++ opts)
-      x = Nx.iota({1, 2, 1, 8}, type: :f32)
+      cache = Cache.new([layers: 2, heads: 2, head_size: 32, type: :f32] ++ opts)
+      x = Nx.iota({1, 2, 1, 32}, type: :f32)
 
       run = fn _time, cache ->
         {out, cache} = Nx.Defn.jit_apply(&step/2, [mark.(cache), x], compiler: Emily.Compiler)
@@ -42,9 +42,13 @@ if Code.ensure_loaded?(Nx) do
     end
 
     test "a step of a cache that was donated copies nothing of it" do
-      for opts <- [[capacity: 65_536], [kind: {:rotating, 65_536, 4}]] do
+      for {opts, bytes} <- [
+            {[capacity: 32_768], 4},
+            {[kind: {:rotating, 32_768, 4}], 4},
+            {[capacity: 32_768, bits: 8, group_size: 32], 1}
+          ] do
         # Keys of one layer, of which there are four such tensors.
-        tensor = 65_536 * 2 * 8 * 4
+        tensor = 32_768 * 2 * 32 * bytes
         assert above(opts, & &1) > 2 * tensor
         assert above(opts, &Nx.donatable/1) < tensor
       end

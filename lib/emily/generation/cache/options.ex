@@ -10,7 +10,9 @@ defmodule Emily.Generation.Cache.Options do
     :head_size,
     :value_size,
     :capacity,
+    :bits,
     batch: 1,
+    group_size: 64,
     type: :bf16,
     kind: :growing,
     step: 256
@@ -23,8 +25,46 @@ defmodule Emily.Generation.Cache.Options do
     opts = Map.put_new(opts, :value_size, opts.head_size)
     opts = Map.put_new(opts, :capacity, opts.step)
     for name <- [:value_size, :capacity], do: positive!(opts, name)
+    opts = Map.put_new(opts, :bits, nil)
+    quantized!(opts)
     Map.merge(opts, %{kinds: kinds!(opts.kind, opts.layers), type: type!(opts.type)})
   end
+
+  @bits [2, 3, 4, 5, 6, 8]
+  @group_sizes [32, 64, 128]
+
+  defp quantized!(%{bits: nil}), do: :ok
+
+  defp quantized!(%{bits: bits, group_size: group_size} = opts) do
+    expect!(bits in @bits, ":bits to be one of #{inspect(@bits)} or nil", bits)
+
+    expect!(
+      group_size in @group_sizes,
+      ":group_size to be one of #{inspect(@group_sizes)}",
+      group_size
+    )
+
+    for name <- [:head_size, :value_size], size = opts[name] do
+      expect!(
+        rem(size, group_size) == 0,
+        "#{inspect(name)} to be a multiple of :group_size, #{group_size}",
+        size
+      )
+    end
+
+    type = Nx.Type.normalize!(opts.type)
+
+    expect!(
+      type in [{:f, 32}, {:f, 16}, {:bf, 16}],
+      ":type to be :f32, :f16 or :bf16 beside :bits",
+      type
+    )
+  end
+
+  defp expect!(true, _what, _given), do: :ok
+
+  defp expect!(false, what, given),
+    do: raise(ArgumentError, "expected #{what}, got: #{inspect(given)}")
 
   defp positive!(opts, name) do
     value = opts[name]
