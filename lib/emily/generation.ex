@@ -19,8 +19,7 @@ defmodule Emily.Generation do
   reads these. So one step is always under way, while the process handles the token before. Who stops to read a stream, or
   is killed, has at most that one step computed for nothing.
 
-  Only reading a session that a draft took part in, and growing a cache, wait for that step, and a prompt is waited for
-  before its first step is begun.
+  Only a prompt is waited for before its first step is begun, and what a draft took part in before it becomes a session.
 
   A step is compiled once for each size of the cache. Its cache is donated, so that new positions are written in place.
 

@@ -68,7 +68,7 @@ defmodule Emily.Generation.Stop do
       row = %{
         row
         | tokens: [token | row.tokens],
-          scores: [score | row.scores],
+          scores: if(score, do: [score | row.scores], else: []),
           waiting: [token | row.waiting],
           count: row.count + 1
       }
