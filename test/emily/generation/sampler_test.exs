@@ -269,6 +269,17 @@ if Code.ensure_loaded?(Nx) do
       end
     end
 
+    test "a sampler is an argument of functions, which are compiled for it" do
+      logits = Nx.tensor([[1.0, 3.0, 2.0]])
+      state = Sampler.init(Sampler.new(), [[0]], seed: 1)
+
+      for {bias, token} <- [{%{}, 1}, {%{2 => 5}, 2}, {%{0 => 5}, 0}] do
+        sampler = Sampler.new(temperature: 0, logit_bias: bias)
+        {tokens, _state} = compiled(&Sampler.sample/3, [sampler, logits, state])
+        assert Nx.to_flat_list(tokens) == [token]
+      end
+    end
+
     test "the log of a token's probability is that of the bare logits" do
       logits = random({2, 3, 10}, 4)
       tokens = Nx.tensor([[1, 2, 3], [9, 0, 0]])
