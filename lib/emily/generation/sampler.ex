@@ -24,8 +24,8 @@ defmodule Emily.Generation.Sampler do
 
   ## Random numbers
 
-  They are made of the state's key, which is one of `Nx.Random`, and of how many were drawn before, by some
-  twenty operations on integers. Functions of `Nx.Random` take several hundred, which for a
+  They are made of the state's key, which is one of `Nx.Random`, and of how many were drawn before, by a dozen
+  operations on integers. Functions of `Nx.Random` take several hundred, which for a
   single number is more than a layer of a model has. Equal seeds give equal tokens on all backends, as far as these agree on the
   probabilities. There are 2 ** 24 different numbers, so what is less likely than 6.0e-8 may never be chosen.
   """
@@ -115,7 +115,7 @@ defmodule Emily.Generation.Sampler do
     prompt = Options.prompt!(prompt)
 
     %State{
-      key: Nx.Random.key(Options.seed!(opts[:seed])),
+      key: Random.key(Options.seed!(opts[:seed])),
       drawn: Nx.tensor(0, type: :u32),
       recent: Recent.new(sampler, Options.padded(prompt, opts[:starts]))
     }

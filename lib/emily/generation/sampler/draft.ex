@@ -5,7 +5,7 @@ defmodule Emily.Generation.Sampler.Draft do
   @doc "The tokens at which the cumulated `weights`, `{batch, vocabulary}`, pass `numbers`, `{batch}`, times their sum."
   def choose(weights, numbers) do
     cumulated = Nx.cumulative_sum(weights, axis: -1)
-    last = Nx.reduce_max(cumulated, axes: [-1], keep_axes: true)
+    last = Nx.slice_along_axis(cumulated, Nx.axis_size(cumulated, -1) - 1, 1, axis: -1)
     passed = Nx.greater(cumulated, Nx.multiply(last, Nx.new_axis(numbers, -1)))
 
     # A sum in parts may fall by a digit from one token to the next, so those without weight are left out. Where

@@ -1,12 +1,17 @@
 defmodule Emily.Generation.Sampler.Random do
   @moduledoc false
-  # Numbers that follow from a key and their place. Each is its place, spread over 32 bits and mixed with the key's two
-  # halves by the rounds of "lowbias32" (Wellons, Prospecting for Hash Functions, 2018).
+  # Numbers that follow from a key and their place, as SplitMix makes them (Steele, Lea and Flood, Fast Splittable
+  # Pseudorandom Number Generators, 2014), in 32 bits: places, spread over all numbers, are mixed by the rounds of
+  # "lowbias32" (Wellons, Prospecting for Hash Functions, 2018). The halves of the key say where the places begin, and
+  # keep sequences apart that overlap.
 
   # The golden ratio's bits: multiples of it are far apart.
   @spread 0x9E3779B9
   @first 0x7FEB352D
   @second 0x846CA68B
+
+  @doc "The key that follows from a seed: one of `Nx.Random`, of which all bits matter."
+  def key(seed), do: seed |> Nx.Random.key() |> Nx.Random.split(parts: 1) |> Nx.squeeze(axes: [0])
 
   @doc "Numbers from 0 up to 1, not included, of `:f32`, and the state that gives others."
   def uniform(state, shape) do
@@ -15,10 +20,9 @@ defmodule Emily.Generation.Sampler.Random do
     bits =
       counts
       |> Nx.multiply(number(@spread))
-      |> Nx.bitwise_xor(state.key[0])
+      |> Nx.add(state.key[0])
       |> mixed()
       |> Nx.bitwise_xor(state.key[1])
-      |> mixed()
 
     # As many bits as the type has digits.
     numbers = bits |> Nx.right_shift(number(8)) |> Nx.as_type(:f32) |> Nx.multiply(2 ** -24)
