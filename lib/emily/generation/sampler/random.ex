@@ -24,8 +24,8 @@ defmodule Emily.Generation.Sampler.Random do
       |> mixed()
       |> Nx.bitwise_xor(state.key[1])
 
-    # As many bits as the type has digits.
-    numbers = bits |> Nx.right_shift(number(8)) |> Nx.as_type(:f32) |> Nx.multiply(2 ** -24)
+    # The greatest bits are rounded up to 1.
+    numbers = bits |> Nx.as_type(:f32) |> Nx.multiply(2 ** -32) |> Nx.min(1 - 2 ** -24)
     {numbers, %{state | drawn: Nx.add(state.drawn, number(Tuple.product(shape)))}}
   end
 
@@ -35,6 +35,7 @@ defmodule Emily.Generation.Sampler.Random do
     folded(x, 16)
   end
 
-  defp folded(x, by), do: Nx.bitwise_xor(x, Nx.right_shift(x, number(by)))
+  # A quotient by a power of two is a shift that nobody has to look at for how far it goes, which takes operations.
+  defp folded(x, by), do: Nx.bitwise_xor(x, Nx.quotient(x, number(2 ** by)))
   defp number(value), do: Nx.tensor(value, type: :u32)
 end
