@@ -73,6 +73,8 @@ defmodule Emily.Compiler do
     * `:softmax` - `exp(x - max(x)) / sum(exp(x - max(x)))` along the last axis is one operation
     * `:activation` - SiLU, GELU and its approximation with tanh, with what they are multiplied with in gated layers,
       are one operation
+    * `:quantized_matmul` - `Nx.dot/4` with what `Emily.Quantization.dequantize/1` gives, transposed or not, is one operation,
+      `Emily.Quantization.quantized_matmul/3` with `exact: false`, unless the matrix is needed elsewhere
     * `:dot_add` - a product and what is added to it, such as a bias, are one operation
     * `:projections` - products of one tensor with several matrices, as a layer's projections are, become one product
       with all of them beside each other. They are joined once, in a copy that may take up to a quarter of the memory,

@@ -256,7 +256,7 @@ defmodule Emily.Operation do
   defp of_block(%Quantization.Dequantize{} = block), do: quantized(:dequantize, block, [])
 
   defp of_block(%Quantization.Product{} = block),
-    do: quantized(:quantized_matmul, block, [:transpose])
+    do: quantized(:quantized_matmul, block, [:transpose, :exact])
 
   defp of_block(%Quantization.Gather{} = block),
     do: quantized(:gather_qmm, block, [:transpose, :left, :right, :sorted])

@@ -192,6 +192,29 @@ if Code.ensure_loaded?(Nx) do
         end
       end
 
+      test "need not have MLX's bits" do
+        for type <- @types, opts <- @some ++ [[mode: :nvfp4]], transpose <- [true, false] do
+          weight = Quantization.quantize(random({3, 128}, type, 1), opts)
+          loose = &Quantization.quantized_matmul(&1, &2, transpose: transpose, exact: false)
+
+          for shape <- [{}, {1}, {2, 5}] do
+            x =
+              random(
+                Tuple.insert_at(shape, tuple_size(shape), if(transpose, do: 128, else: 3)),
+                type,
+                2
+              )
+
+            near!(loose, [x, weight], type, 16, {opts, shape})
+          end
+        end
+
+        # One group of 16 in each row, of which there is an odd number.
+        weight = Quantization.quantize(random({3, 16}, :f32, 1), mode: :nvfp4)
+        loose = &Quantization.quantized_matmul(&1, &2, exact: false)
+        near!(loose, [random({2, 16}, :f32, 2), weight], :f32, 4, :odd)
+      end
+
       test "takes other types, and gives the wider one" do
         weight = Quantization.quantize(random({4, 64}, :bf16, 1))
         floats = Quantization.quantize(random({4, 64}, :bf16, 1), mode: :mxfp4)

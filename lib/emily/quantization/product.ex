@@ -5,14 +5,15 @@ defmodule Emily.Quantization.Product do
   alias Emily.Quantization.{Block, Dequantize}
   alias Emily.QuantizedWeight
 
-  @enforce_keys [:mode, :bits, :group_size, :transpose]
-  defstruct [:mode, :bits, :group_size, :transpose]
+  @enforce_keys [:mode, :bits, :group_size, :transpose, :exact]
+  defstruct [:mode, :bits, :group_size, :transpose, :exact]
 
   @doc "As `Emily.Quantization.quantized_matmul/3`."
   @spec apply(Nx.Tensor.t(), QuantizedWeight.t(), keyword()) :: Nx.Tensor.t()
   def apply(x, %QuantizedWeight{} = weight, opts) do
-    [transpose: transpose] = Keyword.validate!(opts, transpose: true)
-    boolean!(:transpose, transpose)
+    opts = Keyword.validate!(opts, transpose: true, exact: true)
+    for name <- [:transpose, :exact], do: boolean!(name, opts[name])
+    transpose = opts[:transpose]
     {x, parts} = together(x, weight)
     {inner, outer} = sizes(weight, transpose)
 
@@ -21,6 +22,7 @@ defmodule Emily.Quantization.Product do
 
     fields = [
       transpose: transpose,
+      exact: opts[:exact],
       mode: weight.mode,
       bits: weight.bits,
       group_size: weight.group_size

@@ -440,12 +440,14 @@ pub enum Op {
         group_size: usize,
         bits: usize,
     },
-    /// Tensor, quantized matrix: their product, with the matrix transposed or as it is.
+    /// Tensor, quantized matrix: their product, with the matrix transposed or as it is. An `exact` one has the
+    /// bits of MLX's; on a CPU the matrix may be dequantized for any other, which is as exact or more so.
     QuantizedMatmul {
         mode: QuantizationMode,
         group_size: usize,
         bits: usize,
         transpose: bool,
+        exact: bool,
     },
     /// Matrices, quantized matrices, and indices into the first if `left`, into the second if `right`, of
     /// all their axes but the last two in row-major order: the products of the pairs that these name. Without

@@ -220,6 +220,35 @@ if Code.ensure_loaded?(Nx) do
       assert fired(&dense/3, integers) == "none"
     end
 
+    defn dequantized(x, weight) do
+      matrix = Emily.Quantization.dequantize(weight)
+      Nx.dot(Nx.dot(x, Nx.transpose(matrix)), Nx.transpose(Nx.transpose(matrix)))
+    end
+
+    defn(again(x, weight),
+      do: Nx.sin(Nx.dot(x, [-1], Emily.Quantization.dequantize(weight), [1]))
+    )
+
+    test "products with dequantized matrices, as they are and in gradients" do
+      for type <- @types, opts <- [[], [mode: :nvfp4]] do
+        x = Nx.divide(random(type, {2, 3, 64}, 1), 8)
+        weight = Emily.Quantization.quantize(random(type, {5, 64}, 2), opts)
+        assert patterns(&again/2, [x, weight]) == "quantized_matmul 1"
+        assert patterns(&dequantized/2, [x, weight]) == "none"
+
+        # The matrix is needed for the gradient alone. Nx begins one with an f32.
+        gradient = fn x, weight ->
+          Nx.Defn.grad(
+            x,
+            &(&1 |> Emily.Quantization.quantized_matmul(weight) |> Nx.sin() |> Nx.sum())
+          )
+        end
+
+        expected = if type == :f32, do: "quantized_matmul 1", else: "none"
+        assert patterns(gradient, [x, weight]) == expected
+      end
+    end
+
     defn gated(x, weight, gate, up, down) do
       y = rms_norm(x, weight)
       x + Nx.dot(Nx.dot(y, [-1], up, [0]) * silu(Nx.dot(y, [-1], gate, [0])), [-1], down, [0])

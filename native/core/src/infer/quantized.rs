@@ -217,7 +217,7 @@ impl Packing {
             return Err(misfit(op, inputs, "a tensor with at least two axes"));
         };
         let words = i64::from(columns) * self.bits as i64 / 32;
-        let whole = columns as usize % self.group_size == 0;
+        let whole = (columns as usize).is_multiple_of(self.group_size);
         if before.is_empty() || !whole || !is_float(x.ty) || words > MOST_WORDS {
             let what = format!(
                 "a tensor of bf16, f16 or f32 with at least two axes, the last one a multiple of {} and \

@@ -2,7 +2,11 @@
 
 use smallvec::smallvec;
 
-use super::{Arrays, Operand, indices::Indexed};
+use super::{
+    Arrays, Operand,
+    dot::{Side, dot},
+    indices::Indexed,
+};
 use crate::{
     Array, Device, Error, Op, Result, Shape, Stream, TensorType, Type,
     check::Checks,
@@ -57,19 +61,15 @@ impl<'a> Call<'a> {
         if self.types[0].shape.size() == 0 {
             return outs.iter().map(|out| self.zeros(out)).collect();
         }
-        if self.is_odd() {
+        if self.is_odd(self.types[0].shape.size() / self.packing.group_size) {
             return self.quantized_with_one_more(&outs);
         }
         let parts = self.mlx.quantize(self.operands[0].array, self.packing)?;
         Ok(parts.into_iter().collect())
     }
 
-    /// Whether there is an odd number of groups of 16, in which MLX's steps for the CPU go wrong.
-    fn is_odd(&self) -> bool {
-        let groups = match self.op {
-            Op::Quantize { .. } => self.types[0].shape.size() / self.packing.group_size,
-            _ => self.types[1].shape.size(),
-        };
+    /// Whether MLX's steps for the CPU, which take two groups of 16 at a time, go wrong.
+    fn is_odd(&self, groups: usize) -> bool {
         self.mlx.device() == Device::Cpu && self.packing.group_size == 16 && groups % 2 == 1
     }
 
@@ -112,17 +112,22 @@ impl<'a> Call<'a> {
         if out.shape.size() == 0 {
             return self.zeros(&out);
         }
-        if !self.is_odd() {
-            return self.mlx.dequantize(self.matrices(0), out.ty);
+        self.numbers(0, &out)
+    }
+
+    /// What the quantized matrices from this input on stand for.
+    fn numbers(&self, at: usize, out: &TensorType) -> Result<Array> {
+        if !self.is_odd(self.types[at + 1].shape.size()) {
+            return self.mlx.dequantize(self.matrices(at), out.ty);
         }
-        let row = |at: usize, width| {
+        let rows = |at: usize, width| {
             let rows = self.mlx.reshape(self.operands[at].array, &[-1, width])?;
             self.one_more(&rows)
         };
         let matrices = Quantized {
             packing: self.packing,
-            packed: &row(0, 2)?,
-            scales: &row(1, 1)?,
+            packed: &rows(at, 2)?,
+            scales: &rows(at + 1, 1)?,
             biases: None,
         };
         let numbers = self.mlx.dequantize(matrices, out.ty)?;
@@ -136,6 +141,9 @@ impl<'a> Call<'a> {
         let (x, packed) = (&self.types[0].shape, &self.types[1].shape);
         if out.shape.size() == 0 || x.size() == 0 {
             return self.zeros(out);
+        }
+        if self.is_better_dequantized(out) {
+            return self.plain_product(out);
         }
         let batched = packed.rank() > 2;
         let mut dims = x.dims().to_vec();
@@ -154,6 +162,38 @@ impl<'a> Call<'a> {
                 .quantized_matmul(&x, matrices, transposed(self.op))?,
         };
         self.mlx.shaped(&product, &out.shape)
+    }
+
+    /// MLX's loops for a CPU unpack each number again for each row, and add halves up as halves.
+    fn is_better_dequantized(&self, out: &TensorType) -> bool {
+        let exact = matches!(self.op, Op::QuantizedMatmul { exact: true, .. });
+        let columns = *out.shape.dims().last().unwrap_or(&1) as usize;
+        let one_row = out.shape.size() == columns && out.ty == Type::F32;
+        let plain = self.types[1].shape.rank() == 2;
+        self.mlx.device() == Device::Cpu && plain && !exact && !one_row
+    }
+
+    fn plain_product(&self, out: &TensorType) -> Result<Array> {
+        let matrix = self.numbers(
+            1,
+            &TensorType {
+                ty: out.ty,
+                shape: Shape::trusted(&dequantized(self.op, &self.types[1..])?),
+            },
+        )?;
+        let last = self.types[0].shape.rank() - 1;
+        let side = |array, contract| Side {
+            array,
+            contract,
+            batch: &[],
+        };
+        dot(
+            self.mlx,
+            Device::Cpu,
+            &side(self.operands[0].array, &[last]),
+            &side(&matrix, &[usize::from(transposed(self.op))]),
+            out,
+        )
     }
 
     /// CUDA's kernels want each matrix in one piece, which MLX's own stretching does not give them.

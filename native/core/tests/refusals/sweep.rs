@@ -79,7 +79,7 @@ fn with_attributes(name: &str) -> Vec<Op> {
         json!({"mode": "affine", "group_size": 32, "bits": 3}),
         json!({"mode": "nvfp4", "group_size": 16, "bits": 4}),
         json!({"mode": "affine", "group_size": 0, "bits": 0}),
-        json!({"mode": "mxfp8", "group_size": 32, "bits": 8, "transpose": true}),
+        json!({"mode": "mxfp8", "group_size": 32, "bits": 8, "transpose": true, "exact": false}),
         json!({"mode": "mxfp4", "group_size": 32, "bits": 4, "transpose": true,
             "left": false, "right": true, "sorted": true}),
         json!({"dims": 2, "traditional": true, "base": 1e4, "scale": 1.0}),

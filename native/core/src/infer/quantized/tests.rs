@@ -21,8 +21,8 @@ fn outcome(op: &Op, inputs: &[&str]) -> String {
 fn results_follow_from_packing() {
     let affine = r#""affine","group_size":32,"bits":3"#;
     let floats = r#""mxfp8","group_size":32,"bits":8"#;
-    let product = format!(r#"{affine},"transpose":true"#);
-    let plain = format!(r#"{floats},"transpose":false"#);
+    let product = format!(r#"{affine},"transpose":true,"exact":true"#);
+    let plain = format!(r#"{floats},"transpose":false,"exact":false"#);
     let right = format!(r#"{affine},"transpose":true,"left":false,"right":true,"sorted":true"#);
     let both = format!(r#"{floats},"transpose":false,"left":true,"right":true,"sorted":false"#);
     let parts = ["u32[4][6]", "f16[4][2]", "f16[4][2]"];
@@ -95,7 +95,7 @@ fn results_follow_from_packing() {
 #[test]
 fn what_mlx_does_not_have_is_refused_in_words() {
     let affine = r#""affine","group_size":32,"bits":4"#;
-    let product = r#""affine","group_size":32,"bits":4,"transpose":true"#;
+    let product = r#""affine","group_size":32,"bits":4,"transpose":true,"exact":true"#;
     let gather = r#""affine","group_size":32,"bits":4,"transpose":true,"left":true,"right":false,"sorted":false"#;
     let fit = ["u32[4][8]", "f32[4][2]", "f32[4][2]"];
     for (name, attributes, inputs, problem) in [

@@ -55,6 +55,8 @@ pub enum Pass {
     Softmax,
     /// SiLU and GELU, with what they are multiplied with in gated layers, are one operation.
     Activation,
+    /// A product with a matrix that is dequantized for it is one operation.
+    QuantizedMatmul,
     /// A product of matrices and what is added to it are one operation.
     DotAdd,
     /// Products of one tensor with several matrices are one product with all of them, beside each other.
@@ -70,7 +72,7 @@ const MOST_ROUNDS: usize = 3;
 
 impl Pass {
     /// Every pass, in the order in which they run.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Constants,
         Self::Identities,
         Self::LoopInvariants,
@@ -81,19 +83,21 @@ impl Pass {
         Self::RotaryEmbedding,
         Self::Softmax,
         Self::Activation,
+        Self::QuantizedMatmul,
         Self::DotAdd,
         Self::Projections,
         Self::DeadCode,
     ];
 
     /// Those that find patterns of operations that one gives at once.
-    pub const PATTERNS: [Self; 7] = [
+    pub const PATTERNS: [Self; 8] = [
         Self::Attention,
         Self::LayerNorm,
         Self::RmsNorm,
         Self::RotaryEmbedding,
         Self::Softmax,
         Self::Activation,
+        Self::QuantizedMatmul,
         Self::DotAdd,
     ];
 
@@ -136,6 +140,7 @@ impl Pass {
             Self::RmsNorm => Some(&patterns::RMS_NORM),
             Self::Softmax => Some(&patterns::SOFTMAX),
             Self::Activation => Some(&patterns::ACTIVATION),
+            Self::QuantizedMatmul => Some(&patterns::QUANTIZED_MATMUL),
             Self::DotAdd => Some(&patterns::DOT_ADD),
             _ => None,
         }
