@@ -27,7 +27,8 @@ defmodule Emily.Generation.Sampler do
   They are made of the state's key, which is one of `Nx.Random`, and of how many were drawn before, by a dozen
   operations on integers. Functions of `Nx.Random` take several hundred, which for a
   single number is more than a layer of a model has. Equal seeds give equal tokens on all backends, as far as these agree on the
-  probabilities. They have 24 binary digits, as sums of probabilities do: what is less likely than 6.0e-8 may never be chosen.
+  probabilities. Numbers and sums of probabilities have 24 binary digits, so what is less likely than 6.0e-8 may never be
+  chosen.
   """
 
   import Nx.Defn, only: [deftransform: 2]
