@@ -279,9 +279,9 @@ defmodule Emily.Compiler do
   end
 
   @impl true
-  def __compile__(_key, vars, fun, options) do
+  def __compile__(key, vars, fun, options) do
     options = validate!(options)
-    compiled = compile(vars, fun, options)
+    compiled = kept(key, vars, {options, []}, fn -> compile(vars, fun, options) end)
     fn args_list -> for arguments <- args_list, do: call(compiled, arguments, options) end
   end
 

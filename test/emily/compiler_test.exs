@@ -297,6 +297,24 @@ if Code.ensure_loaded?(Nx) do
       Cache.clear()
     end
 
+    test "Nx.Defn.compile finds what was compiled before, by it or by a call" do
+      traced = :counters.new(1, [])
+
+      fun = fn x ->
+        :counters.add(traced, 1, 1)
+        Nx.sin(x)
+      end
+
+      templates = [Nx.template({3}, :f32)]
+      compiled = for _ <- 1..2, do: Nx.Defn.compile(fun, templates, @native)
+      zeros = Nx.tensor([0.0, 0.0, 0.0])
+
+      for call <- [Nx.Defn.jit(fun, @native) | compiled],
+          do: assert(bits(call.(zeros)) == bits(zeros))
+
+      assert :counters.get(traced, 1) == 1
+    end
+
     test "Nx.Defn.compile takes its arguments, and refuses others" do
       fun = Nx.Defn.compile(&softmax/1, [Nx.template({3}, :f32)], @native)
       assert bits(fun.(Nx.tensor([1.0, 2.0, 3.0]))) == bits(softmax(Nx.tensor([1.0, 2.0, 3.0])))

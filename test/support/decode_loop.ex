@@ -47,7 +47,8 @@ if Code.ensure_loaded?(Nx) do
 
     defp raw(generation, session, last, tokens) do
       sampler = Sampler.new(temperature: 0)
-      step = Step.decode(generation, sampler, false)
+      %{fun: fun, options: options} = Step.decode(generation, sampler, false)
+      step = Nx.Defn.jit(fun, options)
       state = Sampler.init(sampler, [[last]], seed: 0)
       first = {Nx.tensor([last], type: :s32), session.cache, state}
 

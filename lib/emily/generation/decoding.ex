@@ -3,7 +3,7 @@ defmodule Emily.Generation.Decoding do
   # Steps, of which one is always under way: it takes the tokens that are read next, and was given to the device
   # before anybody waits for these.
 
-  alias Emily.Generation.{Readout, Request, Session, Step}
+  alias Emily.Generation.{Compiled, Readout, Request, Session, Step}
 
   # Tensors that no token depends on, such as a counter of the cache's, are computed now and then: noted and never
   # computed, they would become more and more.
@@ -55,9 +55,9 @@ defmodule Emily.Generation.Decoding do
   defp advance(%{generation: generation} = decoding) do
     session = Session.with_room(decoding.session, generation.store, decoding.session.used + 1)
     state = Nx.donatable(decoding.state)
-
-    {token, scores, cache, state} =
-      decoding.step.(generation.params, decoding.token, Session.lent(session), state)
+    arguments = [generation.params, decoding.token, Session.lent(session), state]
+    {results, step} = Compiled.call(decoding.step, Session.mark(session), arguments)
+    {token, scores, cache, state} = results
 
     Readout.dispatch(token)
     steps = decoding.steps + 1
@@ -65,7 +65,8 @@ defmodule Emily.Generation.Decoding do
 
     %{
       decoding
-      | session: Session.advanced(session, cache, 1),
+      | step: step,
+        session: Session.advanced(session, cache, 1),
         token: token,
         scores: scores,
         state: state,

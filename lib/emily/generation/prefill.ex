@@ -6,7 +6,7 @@ defmodule Emily.Generation.Prefill do
   # functions as powers of two fit a piece, and one more, whatever lengths come; and no token is there that the prompt
   # does not have, which caches that forget, and states that cannot be undone, could not take back.
 
-  alias Emily.Generation.{Readout, Session, Step}
+  alias Emily.Generation.{Compiled, Readout, Session, Step}
 
   @doc "The lengths of the pieces for so many tokens."
   @spec pieces(non_neg_integer(), pos_integer()) :: [pos_integer()]
@@ -30,10 +30,11 @@ defmodule Emily.Generation.Prefill do
     step = Step.prefill(generation)
     pieces = row |> length() |> pieces(generation.prefill_chunk)
 
-    {session, _rows} =
-      Enum.reduce(pieces, {session, rows}, fn size, {session, rows} ->
+    {session, _step, _rows} =
+      Enum.reduce(pieces, {session, step, rows}, fn size, {session, step, rows} ->
         {now, later} = rows |> Enum.map(&Enum.split(&1, size)) |> Enum.unzip()
-        {piece(generation, step, now, size, session), later}
+        {session, step} = piece(generation, step, now, size, session)
+        {session, step, later}
       end)
 
     Emily.Backend.eval(session.cache)
@@ -42,7 +43,8 @@ defmodule Emily.Generation.Prefill do
 
   defp piece(generation, step, rows, size, session) do
     tokens = Nx.tensor(rows, type: :s32, backend: Nx.BinaryBackend)
-    cache = step.(generation.params, tokens, Session.lent(session))
-    Session.advanced(session, Readout.dispatch(cache), size)
+    arguments = [generation.params, tokens, Session.lent(session)]
+    {cache, step} = Compiled.call(step, {size, Session.mark(session)}, arguments)
+    {Session.advanced(session, Readout.dispatch(cache), size), step}
   end
 end

@@ -6,23 +6,23 @@ defmodule Emily.Generation.Round do
   # All of that is one function, and what it gives is on the device: how many tokens were accepted decides what the
   # caches forget, and the next round needs no more.
 
-  alias Emily.Generation.{Sampler, Step}
+  alias Emily.Generation.{Compiled, Sampler, Step}
 
   @doc """
-  A round: `{outcome, last, scores, caches, state}` from both models' parameters, the last token `{1}`, both models'
+  A round, compiled: `{outcome, last, scores, caches, state}` from both models' parameters, the last token `{1}`, both models'
   caches and the sampler's state.
 
   The outcome, `{count + 2}` of `:s32`, is how many tokens the round gives, and these tokens with others behind them.
   Their log-probabilities, `{count + 1}`, are the scores, if `scored?`; else these are `{}`.
   """
   @spec new(Emily.Generation.t(), Emily.Generation.t(), Sampler.t(), pos_integer(), boolean()) ::
-          function()
+          Compiled.t()
   def new(generation, draft, sampler, count, scored?) do
     forward = generation.forward
     trims = {generation.store.trim, draft.store.trim}
     draft = draft.forward
 
-    Nx.Defn.jit(
+    Compiled.new(
       fn {params, draft_params}, last, {cache, draft_cache}, state ->
         proposed = propose(draft, draft_params, last, draft_cache, {sampler, state}, count)
         {tokens, probabilities, draft_cache, drawn} = proposed

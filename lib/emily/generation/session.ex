@@ -108,6 +108,11 @@ defmodule Emily.Generation.Session do
   def lent(%{cache: cache}), do: cache
 
   @doc false
+  # What functions of the cache are compiled for.
+  @spec mark(t()) :: term()
+  def mark(%{capacity: capacity, owned?: owned?}), do: {capacity, owned?}
+
+  @doc false
   # The session after so many more positions.
   @spec advanced(t(), Nx.Container.t(), non_neg_integer()) :: t()
   def advanced(session, cache, positions),

@@ -5,7 +5,7 @@ defmodule Emily.Generation.Speculation do
   # How many tokens a round gave is known when it is read, and the next one is under way then. So the positions used
   # are counted as if all tokens had been accepted, until one knows better.
 
-  alias Emily.Generation.{Readout, Request, Round, Session}
+  alias Emily.Generation.{Compiled, Readout, Request, Round, Session}
 
   @enforce_keys [:generation, :draft, :round, :count, :session, :draft_session, :last] ++
                   [:state, :most, :first]
@@ -70,19 +70,23 @@ defmodule Emily.Generation.Speculation do
     session = with_room(rounds.session, generation, count)
     draft_session = with_room(rounds.draft_session, draft, count)
 
-    {outcome, last, scores, {cache, draft_cache}, state} =
-      rounds.round.(
-        {generation.params, draft.params},
-        rounds.last,
-        {Session.lent(session), Session.lent(draft_session)},
-        Nx.donatable(rounds.state)
-      )
+    arguments = [
+      {generation.params, draft.params},
+      rounds.last,
+      {Session.lent(session), Session.lent(draft_session)},
+      Nx.donatable(rounds.state)
+    ]
+
+    mark = {Session.mark(session), Session.mark(draft_session)}
+    {results, round} = Compiled.call(rounds.round, mark, arguments)
+    {outcome, last, scores, {cache, draft_cache}, state} = results
 
     Readout.dispatch(outcome)
 
     %{
       rounds
-      | session: Session.advanced(session, cache, count + 1),
+      | round: round,
+        session: Session.advanced(session, cache, count + 1),
         draft_session: Session.advanced(draft_session, draft_cache, count + 1),
         outcome: outcome,
         last: last,

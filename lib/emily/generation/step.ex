@@ -2,22 +2,22 @@ defmodule Emily.Generation.Step do
   @moduledoc false
   # The compiled functions: one token for each row, and a piece of a prompt.
   #
-  # They are found again by the model's function and the shapes, so that a step is compiled once for each size of the
-  # cache, whoever generates. A mark on the cache and the state says whether a call may compute in their memory.
+  # The compiler finds them again by the model's function and the shapes, so that a step is compiled once for each size of
+  # the cache, whoever generates.
 
-  alias Emily.Generation.Sampler
+  alias Emily.Generation.{Compiled, Sampler}
   alias Nx.Defn.Composite
 
   @doc """
-  A step: `{token, scores, cache, state}` from the parameters, the tokens before, the cache and the sampler's state.
+  A step, compiled: `{token, scores, cache, state}` from the parameters, the tokens before, the cache and the sampler's state.
 
   Tokens are `{batch}`, and so are their log-probabilities as scores, if `scored?`; else these are `{}`.
   """
-  @spec decode(Emily.Generation.t(), Sampler.t(), boolean()) :: function()
+  @spec decode(Emily.Generation.t(), Sampler.t(), boolean()) :: Compiled.t()
   def decode(generation, sampler, scored?) do
     forward = generation.forward
 
-    Nx.Defn.jit(
+    Compiled.new(
       fn params, token, cache, state ->
         {logits, cache} = call(forward, params, Nx.new_axis(token, 1), cache)
         logits = Nx.squeeze(logits, axes: [1])
@@ -30,11 +30,11 @@ defmodule Emily.Generation.Step do
   end
 
   @doc "A piece of a prompt: the cache after tokens `{batch, length}`. Nobody needs their logits."
-  @spec prefill(Emily.Generation.t()) :: function()
+  @spec prefill(Emily.Generation.t()) :: Compiled.t()
   def prefill(generation) do
     forward = generation.forward
 
-    Nx.Defn.jit(
+    Compiled.new(
       fn params, tokens, cache ->
         {_logits, cache} = call(forward, params, tokens, cache)
         cache

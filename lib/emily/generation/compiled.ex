@@ -1,0 +1,36 @@
+defmodule Emily.Generation.Compiled do
+  @moduledoc false
+  # A function that is called time and again with arguments of the same form.
+  #
+  # `Nx.Defn.jit/2` finds what it compiled by the function and by all its arguments' forms, which for a model of another
+  # library, whose function holds the whole model, takes longer than a step. Here whoever calls says by a short mark
+  # whether the form is another one. What the compiler keeps, it keeps: other generations find it there.
+
+  alias Nx.Defn.Composite
+
+  @enforce_keys [:fun, :options]
+  defstruct [:fun, :options, :mark, :call]
+
+  @type t :: %__MODULE__{
+          fun: function(),
+          options: keyword(),
+          mark: term(),
+          call: function() | nil
+        }
+
+  @spec new(function(), keyword()) :: t()
+  def new(fun, options), do: %__MODULE__{fun: fun, options: options}
+
+  @doc "What the function gives, and itself to be called next. Arguments of another form have another `mark`."
+  @spec call(t(), term(), [Nx.Container.t()]) :: {term(), t()}
+  def call(%__MODULE__{call: call, mark: mark} = compiled, mark, arguments) when call != nil,
+    do: {apply(call, arguments), compiled}
+
+  def call(%__MODULE__{fun: fun, options: options} = compiled, mark, arguments) do
+    templates = for argument <- arguments, do: Composite.traverse(argument, &template/1)
+    compiled = %{compiled | call: Nx.Defn.compile(fun, templates, options), mark: mark}
+    {apply(compiled.call, arguments), compiled}
+  end
+
+  defp template(tensor), do: tensor |> Nx.to_tensor() |> Nx.to_template()
+end
