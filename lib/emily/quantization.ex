@@ -26,7 +26,7 @@ defmodule Emily.Quantization do
 
   import Nx.Defn, only: [deftransform: 2]
 
-  alias Emily.Quantization.{Dequantize, Gather, Product, Quantize}
+  alias Emily.Quantization.{Checkpoint, Dequantize, Gather, Product, Quantize}
   alias Emily.QuantizedWeight
 
   @doc """
@@ -167,4 +167,42 @@ defmodule Emily.Quantization do
     rows = Dequantize.of(weight, parts, QuantizedWeight.type(weight))
     if indices.shape == {}, do: Nx.squeeze(rows, axes: [0]), else: rows
   end
+
+  @doc """
+  Reads a checkpoint as `Emily.Safetensors.load/2` does, and gives what MLX's own tools have quantized in it as
+  `Emily.QuantizedWeight`.
+
+  Where `NAME.weight` is of `:u32` and `NAME.scales` are beside it, and `NAME.biases` if it is affine, they are one
+  weight, called `NAME.weight`. All else is tensors. What `path` may be is said at `Emily.Safetensors`.
+
+  How the numbers are packed is said by `"quantization"`, or `"quantization_config"`, in the `config.json` of the
+  checkpoint's folder, as mlx-lm writes it: `"bits"`, `"group_size"` and `"mode"` (affine when absent), and for layers that are
+  packed otherwise, or not at all, the same or `false` under the layer's name.
+
+  ## Options
+
+    * `:only` - as that of `Emily.Safetensors.load/2`; a weight is named without its scales and biases
+    * `:device`, `:progress` - as those of `Emily.Safetensors.load/2`
+    * `:mode`, `:bits`, `:group_size` - as those of `quantize/2`; if one is given, `config.json` is not read
+    * `:type` - as that of `Emily.QuantizedWeight.new/4`
+
+  Raises an `ArgumentError` that names the file and the tensor if a part is missing, if settings make no sense, or if the
+  shapes are not what they say.
+
+  ## Examples
+
+      iex> folder = Path.join(System.tmp_dir!(), "emily-#{System.pid()}-quantized")
+      iex> File.mkdir_p!(folder)
+      iex> weight = Emily.Quantization.quantize(Nx.iota({4, 64}, type: :f32), bits: 8, group_size: 32)
+      iex> parts = %{"up.weight" => weight.packed, "up.scales" => weight.scales, "up.biases" => weight.biases}
+      iex> Emily.Safetensors.save(parts, Path.join(folder, "model.safetensors"))
+      iex> config = JSON.encode!(%{"quantization" => %{"bits" => 8, "group_size" => 32}})
+      iex> File.write!(Path.join(folder, "config.json"), config)
+      iex> params = Emily.Quantization.load(folder)
+      iex> params["up.weight"]
+      #Emily.QuantizedWeight<f32[4][64], affine, 8 bits in groups of 32>
+      iex> File.rm_rf!(folder)
+  """
+  @spec load(Path.t(), keyword()) :: %{String.t() => Nx.Tensor.t() | QuantizedWeight.t()}
+  def load(path, opts \\ []), do: Checkpoint.load(path, opts)
 end
