@@ -2,16 +2,111 @@ defmodule Emily.Generation do
   @moduledoc """
   Text from language models, token by token.
 
-      generation =
-        Emily.Generation.new(&MyModel.forward/3, params, cache: [layers: 28, heads: 8, head_size: 128])
-
-      Emily.Generation.generate(generation, prompt, max_tokens: 100, end_tokens: 2).tokens
-
-      for token <- Emily.Generation.stream(generation, prompt), do: IO.write(decode(token))
-
   A model is a function of its parameters, tokens of `{batch, length}` and a cache, which returns logits of
   `{batch, length, vocabulary}` and the cache after these tokens. Nothing else is known of it. The cache is an
   `Emily.Generation.Cache`, or any other container of the same shapes before and after.
+
+  ## A whole model
+
+  One block of a decoder as they are built today, with random weights:
+
+  ```elixir
+  defmodule Emily.Generation.Example do
+    import Nx.Defn
+    alias Emily.Fast
+    alias Emily.Generation.Cache
+
+    @heads 4
+
+    defn forward(params, tokens, cache) do
+      x = Nx.take(params.embedding, tokens)
+      {seen, cache} = attend(Fast.rms_norm(x, params.norm), params, cache)
+      x = x + seen
+      x = x + think(Fast.rms_norm(x, params.norm), params)
+      logits = Nx.dot(Fast.rms_norm(x, params.norm), [2], params.embedding, [1])
+      {logits, Cache.advance(cache, Nx.axis_size(tokens, 1))}
+    end
+
+    # More blocks would have a number each for their layer of the cache, which is 0 here.
+    defnp attend(x, params, cache) do
+      position = Cache.positions(cache)
+      query = x |> Nx.dot(params.query) |> split() |> Fast.rope(position)
+      key = x |> Nx.dot(params.key) |> split() |> Fast.rope(position)
+      value = x |> Nx.dot(params.value) |> split()
+      {seen, cache} = Cache.attention(cache, 0, query, key, value)
+      {seen |> Nx.transpose(axes: [0, 2, 1, 3]) |> Nx.reshape(Nx.shape(x)) |> Nx.dot(params.out), cache}
+    end
+
+    defnp think(x, params) do
+      gate = Nx.dot(x, params.gate)
+      Nx.dot(gate * Nx.sigmoid(gate) * Nx.dot(x, params.up), params.down)
+    end
+
+    deftransformp split(x) do
+      {batch, length, size} = Nx.shape(x)
+
+      x
+      |> Nx.reshape({batch, length, @heads, div(size, @heads)})
+      |> Nx.transpose(axes: [0, 2, 1, 3])
+    end
+
+    def params(size, vocabulary) do
+      shapes = [
+        embedding: {vocabulary, size},
+        query: {size, size},
+        key: {size, size},
+        value: {size, size},
+        out: {size, size},
+        gate: {size, 2 * size},
+        up: {size, 2 * size},
+        down: {2 * size, size}
+      ]
+
+      {weights, _key} =
+        Enum.map_reduce(shapes, Nx.Random.key(0), fn {name, shape}, key ->
+          {weights, key} = Nx.Random.normal(key, 0.0, 0.3, shape: shape, type: :f32)
+          {{name, weights}, key}
+        end)
+
+      weights |> Map.new() |> Map.put(:norm, Nx.broadcast(1.0, {size}))
+    end
+  end
+
+  generation =
+    Emily.Generation.new(
+      &Emily.Generation.Example.forward/3,
+      Emily.Generation.Example.params(32, 100),
+      cache: [layers: 1, heads: 4, head_size: 8, type: :f32]
+    )
+
+  result = Emily.Generation.generate(generation, [3, 1, 4], max_tokens: 20)
+  {result.reason, length(result.tokens)}
+  #=> {:max_tokens, 20}
+  ```
+
+  The same text as a stream, and what follows after more of it was said; what was read of it is not read again:
+
+  ```elixir
+  stream = Emily.Generation.stream(generation, [3, 1, 4], max_tokens: 20)
+  Enum.take(stream, 5) == Enum.take(result.tokens, 5)
+  #=> true
+
+  more = [3, 1, 4] ++ result.tokens ++ [1, 5, 9]
+  answer = Emily.Generation.generate(generation, more, session: result.session, temperature: 0.7, top_p: 0.9)
+  {answer.prompt_tokens, answer.reused_tokens}
+  #=> {26, 22}
+  ```
+
+  And several texts at once, each of which ends for itself:
+
+  ```elixir
+  end_token = Enum.at(result.tokens, 3)
+  batch = Emily.Generation.generate(generation, [[3, 1, 4], [5]], max_tokens: 8, end_tokens: end_token)
+  {hd(batch.reason), hd(batch.tokens) == Enum.take_while(result.tokens, &(&1 != end_token))}
+  #=> {:end_token, true}
+  ```
+
+  Tokens are numbers; texts are for a tokenizer. Bumblebee has these, and models: `Emily.Generation.Bumblebee`.
 
   ## The device never waits
 
@@ -77,7 +172,7 @@ defmodule Emily.Generation do
 
   For a container of another kind, all of them optional:
 
-    * `:capacity` - how many positions it has room for; `:infinity` when absent
+    * `:capacity` - how many positions it has room for, or a function of the cache that says so; `:infinity` when absent
     * `:grow` - `grow.(cache, positions)` gives one with room for so many in all
     * `:trim` - `trim.(cache, count)` forgets the last `count`, an integer or a scalar tensor; also called in `defn`
     * `:pad` - `pad.(cache, padding)` hides as many of each row's first positions, a tensor with one number for each row

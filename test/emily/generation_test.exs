@@ -2,6 +2,8 @@ if Code.ensure_loaded?(Nx) do
   defmodule Emily.GenerationTest do
     use ExUnit.Case, async: true
 
+    import Emily.Test.EventRecorder
+
     alias Emily.Generation
     alias Emily.Generation.{Result, Session}
     alias Emily.Test.SumModel
@@ -15,6 +17,11 @@ if Code.ensure_loaded?(Nx) do
     end
 
     @prompt [3, 1, 4, 1, 5, 9, 2]
+
+    test "the documentation's model is one" do
+      {:docs_v1, _, _, _, %{"en" => text}, _, _} = Code.fetch_docs(Generation)
+      assert Emily.Test.Guide.run(text, "Emily.Generation") == 4
+    end
 
     test "tokens follow as the model says, beyond the cache's first room" do
       generation = SumModel.generation()
@@ -63,6 +70,28 @@ if Code.ensure_loaded?(Nx) do
         result = Generation.generate(generation, prompt, session: session, max_tokens: 10)
         assert result.tokens == SumModel.continued(prompt, 10)
       end
+    end
+
+    test "prompts and texts are spans that say how many tokens there were" do
+      record(Emily.Telemetry.events())
+      generation = SumModel.generation()
+      session = Generation.prefill(generation, [3, 1, 4])
+      Enum.take(Generation.stream(generation, @prompt, session: session), 4)
+      Generation.generate(generation, [[1], [2, 3]], max_tokens: 5)
+
+      spans =
+        for {[:emily, kind, :stop], told, %{rows: rows}} <- recorded(), do: {kind, rows, told}
+
+      assert [
+               {:prefill, 1, %{tokens: 2, reused: 0}},
+               {:prefill, 1, %{tokens: 4, reused: 2}},
+               {:decode, 1, %{tokens: 4, steps: 5} = told},
+               {:prefill, 2, %{tokens: 1, reused: 0}},
+               {:decode, 2, %{tokens: 10, steps: 5}}
+             ] = spans
+
+      seconds = told.duration / System.convert_time_unit(1, :second, :native)
+      assert_in_delta told.tokens_per_second * seconds, 4, 0.4
     end
 
     # The model, with a count of how often it ran.
@@ -127,8 +156,7 @@ if Code.ensure_loaded?(Nx) do
         SumModel.forward(params, tokens, cache)
       end
 
-      grow = fn cache, capacity -> SumModel.grow(cache, ceil(capacity / 32) * 32) end
-      generation = SumModel.generation(forward: forward, room: 32, grow: grow)
+      generation = SumModel.generation(forward: forward, room: 32)
       traced = fn -> {:counters.get(counter, 1), :counters.get(counter, 2)} end
       # To know its vocabulary.
       assert traced.() == {1, 0}

@@ -38,9 +38,9 @@ if Code.ensure_loaded?(Nx) do
       }
     end
 
-    @doc "The cache with room for so many positions."
+    @doc "The cache with room for so many positions, or some more."
     def grow(cache, capacity) do
-      room = capacity - Nx.axis_size(cache.tokens, 1)
+      room = ceil(capacity / 16) * 16 - Nx.axis_size(cache.tokens, 1)
       %{cache | tokens: Nx.pad(cache.tokens, 0, [{0, 0, 0}, {0, room, 0}])}
     end
 
@@ -87,7 +87,7 @@ if Code.ensure_loaded?(Nx) do
         Keyword.merge(
           [
             cache: &cache(&1, room),
-            capacity: room,
+            capacity: &Nx.axis_size(&1.tokens, 1),
             grow: &grow/2,
             trim: &trim/2,
             pad: &pad/2,

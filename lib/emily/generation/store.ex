@@ -70,20 +70,27 @@ defmodule Emily.Generation.Store do
       Request.refuse("#{inspect(name)} to be a function of #{arity} arguments", fun)
     end
 
-    capacity = options.capacity
-
-    if capacity != :infinity and not (is_integer(capacity) and capacity > 0),
-      do: Request.refuse(":capacity to be a positive integer or :infinity", capacity)
-
     trim = options.trim
 
     %__MODULE__{
       new: options.cache,
-      room: fn _cache -> capacity end,
+      room: room(options.capacity),
       grow: options.grow,
       trim: trim,
       try_trim: fn cache, count -> if trim, do: {:ok, trim.(cache, count)}, else: :nothing end,
       pad: options.pad
     }
   end
+
+  defp room(room) when is_function(room, 1), do: room
+
+  defp room(count) when count == :infinity or (is_integer(count) and count > 0),
+    do: fn _cache -> count end
+
+  defp room(other),
+    do:
+      Request.refuse(
+        ":capacity to be a positive integer, :infinity or a function of the cache",
+        other
+      )
 end
