@@ -11,6 +11,9 @@ use object::{Endianness, elf::FileHeader64, read::elf::FileHeader as _};
 
 use crate::{manifest::Requires, process, version::Version};
 
+/// The library that comes with NVIDIA's driver, and with nothing else.
+pub const DRIVER: &str = "libcuda.so.1";
+
 /// What is known of this machine. Of what is not known, nothing is asked.
 #[derive(Debug, Clone, Default)]
 pub struct Host {
@@ -42,7 +45,8 @@ impl Host {
         }
     }
 
-    /// What `requires` asks for and this machine lacks, one sentence each.
+    /// What `requires` asks for and this machine lacks, one sentence each, but for NVIDIA's driver: images for
+    /// GPUs are made on machines that have none.
     pub fn lacks(&self, requires: &Requires) -> Vec<String> {
         let mut lacks = Vec::new();
         for (name, floor) in requires.floors() {
@@ -57,12 +61,19 @@ impl Host {
         if let Some(libraries) = &self.libraries {
             for library in &requires.libraries {
                 // The loader itself is no library that its cache has to list.
-                if !library.starts_with("ld-linux") && !libraries.contains(library) {
+                let asked = !library.starts_with("ld-linux") && library != DRIVER;
+                if asked && !libraries.contains(library) {
                     lacks.push(format!("expected the shared library {library}, got: none"));
                 }
             }
         }
         lacks
+    }
+
+    /// Whether `requires` asks for NVIDIA's driver and this machine has none.
+    pub fn lacks_driver(&self, requires: &Requires) -> bool {
+        requires.libraries.iter().any(|name| name == DRIVER)
+            && (self.libraries.as_ref()).is_some_and(|found| !found.contains(DRIVER))
     }
 }
 
@@ -120,4 +131,30 @@ fn ld_cache() -> BTreeMap<String, PathBuf> {
         }
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_driver_that_is_absent_is_told_and_keeps_nobody_from_installing() {
+        let host = |libraries: &[&str]| Host {
+            libraries: Some(libraries.iter().map(ToString::to_string).collect()),
+            ..Host::default()
+        };
+        let requires = Requires {
+            libraries: [DRIVER, "libcudnn.so.9"].map(str::to_owned).into(),
+            ..Requires::default()
+        };
+        let without = host(&["libcudnn.so.9"]);
+        assert!(without.lacks(&requires).is_empty() && without.lacks_driver(&requires));
+        assert!(!host(&[DRIVER]).lacks_driver(&requires));
+        assert_eq!(
+            host(&[]).lacks(&requires),
+            ["expected the shared library libcudnn.so.9, got: none"]
+        );
+        // Where it is not known what there is, nothing is said.
+        assert!(!Host::default().lacks_driver(&requires));
+    }
 }

@@ -18,7 +18,7 @@ use crate::{
     download::{BACK_OFF, Downloader, FetchError, PATIENCE},
     failure::Failure,
     flags,
-    host::Host,
+    host::{DRIVER, Host},
     keyring::Keyring,
     manifest::{self, Manifest},
     placing, settings, sidecar,
@@ -270,6 +270,12 @@ impl Installer {
     fn check_host(&self, manifest: &Manifest) -> Result<()> {
         let lacks = self.host.lacks(&manifest.requires);
         if lacks.is_empty() {
+            if self.host.lacks_driver(&manifest.requires) {
+                eprintln!(
+                    "warning: {DRIVER}, the NVIDIA driver, is not on this machine; what is installed loads \
+                     where there is one"
+                );
+            }
             return Ok(());
         }
         let Selection {

@@ -47,6 +47,10 @@ defmodule Emily.Artifact.Cuda do
 
   defp need(%{"name" => name, "pip" => pip, "apt" => apt}), do: %{name: name, pip: pip, apt: apt}
 
+  @doc "The library that comes with NVIDIA's driver, and with nothing else."
+  @spec driver() :: String.t()
+  def driver, do: @driver
+
   @doc """
   Which packages have a library or header that a variant takes of NVIDIA's, in words; nil for others.
 

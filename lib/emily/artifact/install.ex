@@ -86,7 +86,7 @@ defmodule Emily.Artifact.Install do
          {:ok, manifest, text} <- Archive.manifest(archive, install.artifact),
          {:ok, ^text} <- File.read(Path.join(folder, Manifest.name())),
          [] <- Manifest.mismatches(manifest, folder, :sha256) do
-      with :ok <- Manifest.check_host(manifest, install.host.()), do: {:ok, folder, manifest}
+      with :ok <- check_host(install, manifest), do: {:ok, folder, manifest}
     else
       _absent_or_damaged -> unpack(install, cache, archive, folder)
     end
@@ -98,9 +98,7 @@ defmodule Emily.Artifact.Install do
     try do
       with :ok <- make(temporary),
            {:ok, manifest} <-
-             Archive.unpack(archive, temporary, install.artifact, fn manifest ->
-               Manifest.check_host(manifest, install.host.())
-             end),
+             Archive.unpack(archive, temporary, install.artifact, &check_host(install, &1)),
            step(install, :unpacked),
            :ok <- set_aside(install, cache, folder),
            :ok <- Cache.move(temporary, folder) do
@@ -109,6 +107,16 @@ defmodule Emily.Artifact.Install do
       end
     after
       File.rm_rf(temporary)
+    end
+  end
+
+  defp check_host(install, manifest) do
+    host = install.host.()
+
+    with :ok <- Manifest.check_host(manifest, host) do
+      warning = Manifest.absent_driver(manifest, host)
+      if warning, do: install.notify.({:warning, warning})
+      :ok
     end
   end
 

@@ -231,7 +231,12 @@ defmodule Emily.Artifact.Manifest do
     {:error, %ManifestError{field: field, expected: expected, actual: actual}}
   end
 
-  @doc "Refuses a machine that lacks something the archive needs."
+  @doc """
+  Refuses a machine that lacks something the archive needs.
+
+  NVIDIA's driver may be absent: an image for GPUs is made on machines that have none, and a driver
+  comes with the machine that runs it. `absent_driver/2` tells of it.
+  """
   @spec check_host(t(), Host.t()) :: :ok | {:error, UnfitHostError.t()}
   def check_host(%__MODULE__{} = manifest, %Host{} = host) do
     case problems(manifest, host) do
@@ -244,10 +249,23 @@ defmodule Emily.Artifact.Manifest do
     end
   end
 
-  @doc "What a machine lacks for the archive, one sentence each."
+  @doc "What to know of a machine without the driver that the archive needs, or nil if there is nothing."
+  @spec absent_driver(t(), Host.t()) :: String.t() | nil
+  def absent_driver(%__MODULE__{} = manifest, %Host{} = host) do
+    if Cuda.driver() in missing(manifest, host) do
+      "#{Cuda.driver()}, the NVIDIA driver, is not on this machine: Emily for #{manifest.variant} is installed, " <>
+        "and loads where there is one. `mix emily.doctor` says whether all is there"
+    end
+  end
+
+  defp missing(manifest, host) do
+    for name <- manifest.requires.libraries, Host.library(host, name) == nil, do: name
+  end
+
+  @doc "What a machine lacks for the archive, but for NVIDIA's driver, one sentence each."
   @spec problems(t(), Host.t()) :: [String.t()]
   def problems(%__MODULE__{requires: requires} = manifest, %Host{} = host) do
-    missing = for name <- requires.libraries, Host.library(host, name) == nil, do: name
+    missing = missing(manifest, host) -- [Cuda.driver()]
 
     Enum.reject(
       [

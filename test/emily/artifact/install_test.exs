@@ -199,6 +199,22 @@ defmodule Emily.Artifact.InstallTest do
              """
     end
 
+    test "may lack NVIDIA's driver, which is told whenever it installs", context do
+      needs = %{"glibc" => "2.35", "libraries" => ["libc.so.6", "libcuda.so.1"]}
+
+      manifest =
+        context.artifact |> ReleaseFactory.manifest(context.files) |> Map.put("requires", needs)
+
+      republish(context, ReleaseFactory.pack(ReleaseFactory.entries(manifest, context.files)))
+
+      for _fresh_or_cached <- 1..2 do
+        assert {:ok, _manifest} = install(context)
+        assert [warning] = said(:warning)
+        assert warning =~ "libcuda.so.1, the NVIDIA driver, is not on this machine"
+        assert installed(context) == context.files
+      end
+    end
+
     test "is looked at again when the cache has everything", context do
       assert {:ok, _manifest} = install(context)
       host = ReleaseFactory.host(glibc: "2.17")

@@ -142,6 +142,31 @@ defmodule Emily.Artifact.ManifestTest do
     end
   end
 
+  describe "a driver that is not there" do
+    test "is told, and is no reason to refuse" do
+      needs = %{"glibc" => "2.35", "libraries" => ["libc.so.6", "libcuda.so.1", "libcudnn.so.9"]}
+      {:ok, manifest} = manifest(%{"variant" => "cuda13", "requires" => needs})
+      libraries = %{"libc.so.6" => "/lib/libc.so.6", "libcudnn.so.9" => "/lib/libcudnn.so.9"}
+      host = ReleaseFactory.host(libraries: libraries)
+
+      assert Manifest.check_host(manifest, host) == :ok
+
+      assert Manifest.absent_driver(manifest, host) ==
+               "libcuda.so.1, the NVIDIA driver, is not on this machine: Emily for cuda13 is installed, and " <>
+                 "loads where there is one. `mix emily.doctor` says whether all is there"
+
+      there = %{host | libraries: Map.put(libraries, "libcuda.so.1", "/lib/libcuda.so.1")}
+      assert Manifest.absent_driver(manifest, there) == nil
+
+      bare = %{host | libraries: Map.delete(libraries, "libcudnn.so.9")}
+
+      assert Manifest.problems(manifest, bare) == [
+               "the shared library libcudnn.so.9, which is in pip's nvidia-cudnn-cu13, or " <>
+                 "libcudnn9-cuda-13 of NVIDIA's apt suite"
+             ]
+    end
+  end
+
   describe "mismatches/3" do
     test "tells what is missing, of another size, and of other bytes" do
       dir = Emily.Test.InstallCase.temporary_folder()

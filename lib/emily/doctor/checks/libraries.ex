@@ -14,7 +14,7 @@ defmodule Emily.Doctor.Checks.Libraries do
     "libstdc++.so.6" => "libstdc++6"
   }
 
-  @driver "libcuda.so.1"
+  @driver Cuda.driver()
 
   @impl true
   def run(_environment, %{files: %{origin: :source}}) do
