@@ -94,6 +94,50 @@ if Code.ensure_loaded?(Nx) do
       assert_in_delta told.tokens_per_second * seconds, 4, 0.4
     end
 
+    # What is noted and not computed yet.
+    defp noted(container) do
+      refs = for tensor <- Nx.Defn.Composite.flatten_list([container]), do: tensor.data.ref
+      refs |> Emily.Native.graph_operations() |> Enum.sum_by(&elem(&1, 1))
+    end
+
+    test "all of a prompt is read when its session is there" do
+      session = Generation.prefill(SumModel.generation(), List.duplicate(3, 40))
+      assert noted(session.cache) == 0
+    end
+
+    test "what no token depends on does not pile up" do
+      forward = fn params, tokens, %{held: held, idle: idle} ->
+        {logits, held} = SumModel.forward(params, tokens, held)
+        {logits, %{held: held, idle: Nx.add(idle, 1)}}
+      end
+
+      generation =
+        SumModel.generation(
+          forward: forward,
+          cache: &%{held: SumModel.cache(&1, 512), idle: Nx.tensor(0, type: :s32)},
+          capacity: 512,
+          trim: fn cache, count -> %{cache | held: SumModel.trim(cache.held, count)} end,
+          grow: nil,
+          pad: nil
+        )
+
+      wrong = fn params, tokens, cache ->
+        {logits, cache} = SumModel.forward(params, tokens, cache)
+        {Nx.negate(logits), cache}
+      end
+
+      draft = SumModel.generation(forward: wrong, room: 512)
+
+      # Each of 400 steps or rounds adds one.
+      for options <- [[], [draft: draft, draft_tokens: 1]] do
+        result = Generation.generate(generation, [1], [max_tokens: 400] ++ options)
+        assert result.tokens == SumModel.continued([1], 400)
+        idle = result.session.cache.idle
+        assert noted(idle) < 200
+        assert Nx.to_number(idle) == 400
+      end
+    end
+
     # The model, with a count of how often it ran.
     defp counting(options \\ []) do
       counter = :counters.new(1, [])

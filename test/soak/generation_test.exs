@@ -56,6 +56,31 @@ if Code.ensure_loaded?(Nx) do
 
     defp least(held, name), do: held |> Enum.map(& &1[name]) |> Enum.min()
 
+    @tag :nx
+    test "steps write in the memory of the cache, which is there once" do
+      size = Model.size()
+      positions = 131_072
+      generation = Model.generation(size, cache: [capacity: positions])
+      # Keys and values of two layers, of two heads with 8 numbers of 4 bytes.
+      bytes = positions * 2 * 2 * 2 * 8 * 4
+      Generation.generate(generation, [1, 2, 3], max_tokens: 2)
+      before = settled(nil)
+      Emily.Memory.reset_peak()
+      Generation.generate(generation, [1, 2, 3], max_tokens: 8)
+      peak = Emily.Memory.stats().peak - before
+      assert peak > bytes
+      assert peak < 1.5 * bytes
+    end
+
+    # What MLX holds when nothing more is given up.
+    defp settled(before) do
+      for pid <- Process.list(), do: :erlang.garbage_collect(pid)
+      reference = make_ref()
+      if Emily.Native.disposed(reference) == :pending, do: assert_receive({^reference, :ok})
+      active = Emily.Memory.stats().active
+      if active == before, do: active, else: settled(active)
+    end
+
     @tag :soak
     test "the driver takes no more than a twentieth longer than its compiled step" do
       times = DecodeLoop.times(24, 32)

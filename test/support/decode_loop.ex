@@ -56,7 +56,7 @@ if Code.ensure_loaded?(Nx) do
         Enum.reduce(1..tokens, first, fn at, {token, cache, state} ->
           # The session stays.
           cache = if at > 1, do: Nx.donatable(cache), else: cache
-          {token, {}, cache, state} = step.(generation.params, token, cache, Nx.donatable(state))
+          {token, {}, cache, state} = step.(generation.params, token, cache, state)
           {Emily.Backend.eval(token), cache, state}
         end)
 

@@ -32,5 +32,23 @@ defmodule Emily.Generation.Compiled do
     {apply(compiled.call, arguments), compiled}
   end
 
+  @doc """
+  A container that a call may compute in the memory of.
+
+  Scalars and vectors stay, which nobody gains anything from: `counters/1` needs them.
+  """
+  @spec lend(container) :: container when container: Nx.Container.t()
+  def lend(container) do
+    Composite.traverse(container, &if(Nx.rank(&1) > 1, do: Nx.donatable(&1), else: &1))
+  end
+
+  @doc """
+  The scalars and vectors of a container. No token may depend on one of them, such as a count that nobody looks at;
+  what is noted and never computed becomes more with each call, so somebody has to compute them now and then.
+  """
+  @spec counters(Nx.Container.t()) :: [Nx.Tensor.t()]
+  def counters(container),
+    do: for(tensor <- Composite.flatten_list([container]), Nx.rank(tensor) < 2, do: tensor)
+
   defp template(tensor), do: tensor |> Nx.to_tensor() |> Nx.to_template()
 end

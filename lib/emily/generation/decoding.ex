@@ -5,12 +5,11 @@ defmodule Emily.Generation.Decoding do
 
   alias Emily.Generation.{Compiled, Readout, Request, Session, Step}
 
-  # Tensors that no token depends on, such as a counter of the cache's, are computed now and then: noted and never
-  # computed, they would become more and more.
+  # So many steps pass between two times that counters are computed.
   @sweep 64
 
   @enforce_keys [:generation, :step, :session, :token, :scores, :state, :left, :first]
-  defstruct @enforce_keys ++ [fed: [], steps: 0, drafted: 0, accepted: 0]
+  defstruct @enforce_keys ++ [fed: [], counters: [], steps: 0, drafted: 0, accepted: 0]
 
   @typedoc "Steps; `token` is what the one under way gives, and `fed` what others were given, the newest first."
   @type t :: %__MODULE__{}
@@ -54,14 +53,13 @@ defmodule Emily.Generation.Decoding do
 
   defp advance(%{generation: generation} = decoding) do
     session = Session.with_room(decoding.session, generation.store, decoding.session.used + 1)
-    state = Nx.donatable(decoding.state)
+    state = Compiled.lend(decoding.state)
     arguments = [generation.params, decoding.token, Session.lent(session), state]
     {results, step} = Compiled.call(decoding.step, Session.mark(session), arguments)
     {token, scores, cache, state} = results
 
     Readout.dispatch(token)
     steps = decoding.steps + 1
-    if rem(steps, @sweep) == 0, do: Readout.dispatch({cache, state})
 
     %{
       decoding
@@ -71,9 +69,20 @@ defmodule Emily.Generation.Decoding do
         scores: scores,
         state: state,
         left: Request.less(decoding.left),
-        steps: steps
+        steps: steps,
+        counters: counters(decoding.counters, steps, {cache, state})
     }
   end
+
+  @doc """
+  What is to be held on to while it is computed: after so many steps the counters of what they carry, and in between
+  what it was before.
+  """
+  @spec counters([Nx.Tensor.t()], pos_integer(), Nx.Container.t()) :: [Nx.Tensor.t()]
+  def counters(_before, steps, carried) when rem(steps, @sweep) == 0,
+    do: carried |> Compiled.counters() |> Enum.map(&Readout.dispatch/1)
+
+  def counters(before, _steps, _carried), do: before
 
   @doc "All that was read by now, in a session that others may continue."
   @spec session(t()) :: Session.t()

@@ -21,30 +21,35 @@ defmodule Emily.Generation.Prefill do
   @doc """
   The session after all columns of `rows`, which have one length. It has room for them.
 
-  Each piece is given to the device while the one before is computed; at the end it waits for all.
+  Each piece is given to the device while the one before is computed, and no more of them; at the end it waits for all.
   """
   @spec run(Emily.Generation.t(), [[integer()]], Session.t()) :: Session.t()
   def run(_generation, [[] | _], session), do: session
 
   def run(generation, [row | _] = rows, session) do
-    step = Step.prefill(generation)
     pieces = row |> length() |> pieces(generation.prefill_chunk)
+    start = {session, Step.prefill(generation), nil}
 
-    {session, _step, _rows} =
-      Enum.reduce(pieces, {session, step, rows}, fn size, {session, step, rows} ->
+    {{session, _step, mark}, _rows} =
+      Enum.reduce(pieces, {start, rows}, fn size, {state, rows} ->
         {now, later} = rows |> Enum.map(&Enum.split(&1, size)) |> Enum.unzip()
-        {session, step} = piece(generation, step, now, size, session)
-        {session, step, later}
+        {piece(generation, now, size, state), later}
       end)
 
-    Emily.Backend.eval(session.cache)
+    {_there, session} = Readout.around([mark], fn -> session end)
     session
   end
 
-  defp piece(generation, step, rows, size, session) do
-    tokens = Nx.tensor(rows, type: :s32, backend: Nx.BinaryBackend)
-    arguments = [generation.params, tokens, Session.lent(session)]
-    {cache, step} = Compiled.call(step, {size, Session.mark(session)}, arguments)
-    {Session.advanced(session, Readout.dispatch(cache), size), step}
+  defp piece(generation, rows, size, {session, step, before}) do
+    {_there, state} =
+      Readout.around(List.wrap(before), fn ->
+        tokens = Nx.tensor(rows, type: :s32, backend: Nx.BinaryBackend)
+        arguments = [generation.params, tokens, Session.lent(session)]
+        {results, step} = Compiled.call(step, {size, Session.mark(session)}, arguments)
+        {cache, mark} = results
+        {Session.advanced(session, cache, size), step, Readout.dispatch(mark)}
+      end)
+
+    state
   end
 end

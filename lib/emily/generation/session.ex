@@ -7,7 +7,7 @@ defmodule Emily.Generation.Session do
   may be continued any number of times, in different ways.
   """
 
-  alias Emily.Generation.Prompt
+  alias Emily.Generation.{Compiled, Prompt}
 
   @enforce_keys [:tokens, :cache, :used, :capacity]
   defstruct [:tokens, :cache, :used, :capacity, :draft, owned?: false]
@@ -104,7 +104,7 @@ defmodule Emily.Generation.Session do
   @doc false
   # The cache as an argument of a function that gives the next one.
   @spec lent(t()) :: Nx.Container.t()
-  def lent(%{owned?: true, cache: cache}), do: Nx.donatable(cache)
+  def lent(%{owned?: true, cache: cache}), do: Compiled.lend(cache)
   def lent(%{cache: cache}), do: cache
 
   @doc false

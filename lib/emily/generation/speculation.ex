@@ -5,12 +5,21 @@ defmodule Emily.Generation.Speculation do
   # How many tokens a round gave is known when it is read, and the next one is under way then. So the positions used
   # are counted as if all tokens had been accepted, until one knows better.
 
-  alias Emily.Generation.{Compiled, Readout, Request, Round, Session}
+  alias Emily.Generation.{Compiled, Decoding, Readout, Request, Round, Session}
 
   @enforce_keys [:generation, :draft, :round, :count, :session, :draft_session, :last] ++
                   [:state, :most, :first]
   defstruct @enforce_keys ++
-              [:outcome, :scores, read: [], known: 0, steps: 0, drafted: 0, accepted: 0]
+              [
+                :outcome,
+                :scores,
+                read: [],
+                counters: [],
+                known: 0,
+                steps: 0,
+                drafted: 0,
+                accepted: 0
+              ]
 
   @typedoc "Rounds; `outcome` is what the one under way gives, if there is one, and `read` all tokens, the newest first."
   @type t :: %__MODULE__{}
@@ -74,7 +83,7 @@ defmodule Emily.Generation.Speculation do
       {generation.params, draft.params},
       rounds.last,
       {Session.lent(session), Session.lent(draft_session)},
-      Nx.donatable(rounds.state)
+      Compiled.lend(rounds.state)
     ]
 
     mark = {Session.mark(session), Session.mark(draft_session)}
@@ -82,6 +91,7 @@ defmodule Emily.Generation.Speculation do
     {outcome, last, scores, {cache, draft_cache}, state} = results
 
     Readout.dispatch(outcome)
+    steps = rounds.steps + 1
 
     %{
       rounds
@@ -92,7 +102,8 @@ defmodule Emily.Generation.Speculation do
         last: last,
         scores: scores,
         state: state,
-        steps: rounds.steps + 1
+        steps: steps,
+        counters: Decoding.counters(rounds.counters, steps, {cache, draft_cache, state})
     }
   end
 

@@ -29,7 +29,10 @@ defmodule Emily.Generation.Step do
     )
   end
 
-  @doc "A piece of a prompt: the cache after tokens `{batch, length}`. Nobody needs their logits."
+  @doc """
+  A piece of a prompt: the cache after tokens `{batch, length}`, and a scalar that is there when all of the cache is.
+  Nobody needs the logits.
+  """
   @spec prefill(Emily.Generation.t()) :: Compiled.t()
   def prefill(generation) do
     forward = generation.forward
@@ -37,11 +40,23 @@ defmodule Emily.Generation.Step do
     Compiled.new(
       fn params, tokens, cache ->
         {_logits, cache} = call(forward, params, tokens, cache)
-        cache
+        {cache, mark(cache)}
       end,
       generation.defn_options
     )
   end
+
+  # An element of each tensor; who computes these computes the tensors.
+  defp mark(cache) do
+    for tensor <- Composite.flatten_list([cache]), reduce: Nx.tensor(0, type: :u8) do
+      mark ->
+        first = tensor |> Nx.slice(zeros(tensor), ones(tensor)) |> Nx.squeeze()
+        Nx.add(mark, Nx.equal(first, 0))
+    end
+  end
+
+  defp zeros(tensor), do: List.duplicate(0, Nx.rank(tensor))
+  defp ones(tensor), do: List.duplicate(1, Nx.rank(tensor))
 
   @doc "What the model's function gives, if that is what the driver can work with."
   @spec call(function(), term(), Nx.Tensor.t(), term()) :: {Nx.Tensor.t(), term()}
