@@ -3,7 +3,8 @@
 
 use super::Operand;
 use crate::{
-    Array, Error, Kind, Number, Op, Result, Shape, TensorType, Type, check::Checks, mlx::Mlx,
+    Array, Device, Error, Kind, Number, Op, Result, Shape, TensorType, Type, check::Checks,
+    mlx::Mlx,
 };
 
 /// The axes of `x` that `op` indexes.
@@ -34,10 +35,10 @@ impl Indexed<'_> {
         if let Some(elements) = indices.ready_elements() {
             let elements = elements.into_iter().map(i128::from);
             let outside = self.outside(&indices.tensor_type(), elements);
-            return outside.map_or_else(
-                || Ok(indices.array.clone()),
-                |text| Err(Error::argument(text)),
-            );
+            return match outside {
+                Some(text) => Err(Error::argument(text)),
+                None => followed(mlx, indices.array),
+            };
         }
         if sizes.contains(&0) {
             return Err(Error::argument(format!(
@@ -126,6 +127,15 @@ pub(super) fn place(shape: &Shape, position: usize) -> String {
     match entries.is_empty() {
         true => String::new(),
         false => format!(" at {}", entries.concat()),
+    }
+}
+
+/// What lies within its axes, for MLX to follow: GPUs compile kernels for each type of indices when it is first
+/// met, so there they are of few.
+fn followed(mlx: Mlx, x: &Array) -> Result<Array> {
+    match (mlx.device(), x.ty().bits()) {
+        (Device::Gpu, ..32) => mlx.convert(x, Type::U32),
+        _ => Ok(x.clone()),
     }
 }
 
