@@ -96,6 +96,36 @@ if Code.ensure_loaded?(Nx) do
       end
     end
 
+    test "what is held in fewer bits is padded, trimmed and drafted for as well" do
+      size = Model.size(hidden: 128)
+      generation = Model.generation(size, cache: [bits: 8, group_size: 32])
+      rows = [prompt(3), prompt(11)]
+      plain = for row <- rows, do: Generation.generate(generation, row, max_tokens: 12).tokens
+      assert Generation.generate(generation, rows, max_tokens: 12).tokens == plain
+
+      session = Generation.prefill(generation, prompt(11))
+
+      for options <- [[draft: generation], [session: session]] do
+        result = Generation.generate(generation, prompt(11), [max_tokens: 12] ++ options)
+        assert result.tokens == List.last(plain)
+      end
+    end
+
+    test "a step computes on the stream that it is given, and leaves no message between tokens" do
+      stream = Emily.Stream.new(:cpu)
+      own = [defn_options: [compiler: Emily.Compiler, stream: stream]]
+      generation = Model.generation(Model.size(), own)
+      expected = Generation.generate(Model.generation(Model.size()), prompt(9), max_tokens: 10)
+
+      tokens =
+        for token <- Generation.stream(generation, prompt(9), max_tokens: 10) do
+          assert Process.info(self(), :message_queue_len) == {:message_queue_len, 0}
+          token
+        end
+
+      assert tokens == expected.tokens
+    end
+
     test "a window without places to spare is refused a draft" do
       generation = Model.generation(Model.size(), cache: [kind: {:rotating, 24, 0}])
 
