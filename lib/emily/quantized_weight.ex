@@ -195,6 +195,18 @@ defmodule Emily.QuantizedWeight do
     defp fields(_affine), do: [:packed, :scales, :biases]
   end
 
+  # Libraries that walk parameters as nested maps, to count them or to show their sizes, find its tensors.
+  defimpl Enumerable do
+    alias Emily.QuantizedWeight
+
+    def reduce(weight, acc, fun), do: Enumerable.reduce(pairs(weight), acc, fun)
+    def count(weight), do: {:ok, length(pairs(weight))}
+    def member?(weight, pair), do: {:ok, pair in pairs(weight)}
+    def slice(_weight), do: {:error, __MODULE__}
+
+    defp pairs(weight), do: Enum.zip([:packed, :scales, :biases], QuantizedWeight.parts(weight))
+  end
+
   defimpl Inspect do
     alias Emily.QuantizedWeight
 

@@ -426,6 +426,19 @@ if Code.ensure_loaded?(Nx) do
         end
       end
 
+      test "is walked as the tensors that it has" do
+        affine = Quantization.quantize(random({2, 64}, :f32, 1))
+        assert [packed: packed, scales: _scales, biases: biases] = Enum.to_list(affine)
+        assert {packed, biases} == {affine.packed, affine.biases}
+        assert {:scales, affine.scales} in affine
+        refute {:scales, affine.biases} in affine
+
+        floats = Quantization.quantize(random({2, 64}, :f32, 1), mode: :mxfp8)
+        assert Keyword.keys(Enum.to_list(floats)) == [:packed, :scales]
+        assert {Enum.count(affine), Enum.count(floats)} == {3, 2}
+        assert Enum.at(floats, 1) == {:scales, floats.scales}
+      end
+
       test "refuses parts that do not go together" do
         %{packed: packed, scales: scales, biases: biases} =
           Quantization.quantize(random({2, 64}, :f32, 1))
