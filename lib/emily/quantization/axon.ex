@@ -21,6 +21,8 @@ defmodule Emily.Quantization.Axon do
   Where a head is tied to an embedding, Bumblebee's model state has the kernel twice, and both are quantized, to the same
   numbers. Kernels inside of `Axon.block/2` and of recurrent layers stay as they are.
 
+  A policy of mixed precision is applied before, as `Axon.MixedPrecision.apply_policy/3` does it.
+
   Emily does not depend on Axon; a project that has it can call this.
   """
 
@@ -193,12 +195,18 @@ defmodule Emily.Quantization.Axon do
     %{state | data: data, frozen_parameters: frozen}
   end
 
-  defp replaced(%{op: op, args: args, policy: policy} = node) do
+  defp replaced(%{op: op, args: args, policy: policy, parameters: parameters} = node) do
     rows? = op == :embedding
     # Axon calls a layer with its inputs and parameters, and then its options.
     layer = fn [x, kernel | rest] -> layer(op, policy, rows?, x, kernel, rest) end
-    %{node | op: variadic(layer, length(args) + 1)}
+
+    # What Axon does for a parameter that the model says is frozen takes a tensor; the state says it of the kernel.
+    parameters = for parameter <- parameters, do: thawed(parameter)
+    %{node | op: variadic(layer, length(args) + 1), parameters: parameters}
   end
+
+  defp thawed(%{name: "kernel"} = parameter), do: %{parameter | frozen: false}
+  defp thawed(parameter), do: parameter
 
   defp layer(_op, policy, true, indices, %QuantizedWeight{} = weight, _opts) do
     # The type of a weight that is not affine is not among the tensors that Axon's policy casts.

@@ -199,6 +199,21 @@ if Code.ensure_loaded?(Axon) do
       end
     end
 
+    test "a model that was frozen is quantized as another one" do
+      # As Axon marks what it freezes in a model.
+      model =
+        Axon.map_nodes(model(), fn node ->
+          %{node | parameters: Enum.map(node.parameters, &%{&1 | frozen: true})}
+        end)
+
+      {quantized, packed} = Quantization.Axon.quantize(model, initialized(model))
+      expected = predict(model, dequantized(packed))
+      assert distance(predict(quantized, packed), expected) < 2.0e-6
+      names = fn state -> Map.keys(state.frozen_parameters) end
+      assert names.(packed) == names.(initialized(model))
+      assert Axon.ModelState.trainable_parameters(packed) == %{}
+    end
+
     test "gradients flow through to what came before" do
       model = model()
       {quantized, packed} = Quantization.Axon.quantize(model, initialized(model))
