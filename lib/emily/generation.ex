@@ -116,7 +116,8 @@ defmodule Emily.Generation do
 
   Only a prompt is waited for before its first step is begun, and what a draft took part in before it becomes a session.
 
-  A step is compiled once for each size of the cache. Its cache is donated, so that new positions are written in place.
+  A step is compiled once for each size of the cache, and for the next size in a process of its own before the cache is full,
+  unless there is a draft. Its cache is donated, so that new positions are written in place.
 
   ## Speculative decoding
 

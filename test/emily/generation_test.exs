@@ -213,6 +213,37 @@ if Code.ensure_loaded?(Nx) do
       assert traced.() == {3, 2}
     end
 
+    test "a step for a cache that has grown is compiled before it is needed, elsewhere" do
+      test = self()
+
+      forward = fn params, tokens, cache ->
+        if Nx.axis_size(tokens, 1) == 1,
+          do: send(test, {:traced, Nx.axis_size(cache.tokens, 1), self()})
+
+        SumModel.forward(params, tokens, cache)
+      end
+
+      generation = SumModel.generation(forward: forward, room: 128)
+      assert_receive {:traced, 128, ^test}
+
+      # The process that compiles is given its time here; otherwise both would.
+      on_token = fn _token ->
+        receive do
+          {:traced, 144, pid} when pid != test ->
+            monitor = Process.monitor(pid)
+            receive(do: ({:DOWN, ^monitor, :process, ^pid, _reason} -> send(test, :prepared)))
+        after
+          0 -> :ok
+        end
+      end
+
+      tokens = Generation.generate(generation, [1], max_tokens: 140, on_token: on_token).tokens
+      assert tokens == SumModel.continued([1], 140)
+      assert_received :prepared
+      assert_received {:traced, 128, ^test}
+      refute_received {:traced, _capacity, _pid}
+    end
+
     test "rows stop for themselves" do
       rows = [[1], [2, 2], @prompt]
       [first | _] = expected = Enum.map(rows, &SumModel.continued(&1, 20))

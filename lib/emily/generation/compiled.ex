@@ -27,10 +27,41 @@ defmodule Emily.Generation.Compiled do
     do: {apply(call, arguments), compiled}
 
   def call(%__MODULE__{fun: fun, options: options} = compiled, mark, arguments) do
-    templates = for argument <- arguments, do: Composite.traverse(argument, &template/1)
-    compiled = %{compiled | call: Nx.Defn.compile(fun, templates, options), mark: mark}
+    compiled = %{
+      compiled
+      | call: Nx.Defn.compile(fun, templates(arguments), options),
+        mark: mark
+    }
+
     {apply(compiled.call, arguments), compiled}
   end
+
+  @doc """
+  Compiles the function for arguments of another form in a process of its own, so that it is there when they come.
+
+  Nothing depends on that: what fails here fails again when it is called.
+  """
+  @spec prepare(t(), [Nx.Container.t()]) :: :ok
+  def prepare(%__MODULE__{fun: fun, options: options}, templates) do
+    if options[:compiler] == Emily.Compiler do
+      options = Keyword.put_new_lazy(options, :device, &Emily.Stream.device/0)
+
+      spawn(fn ->
+        try do
+          Nx.Defn.compile(fun, templates, options)
+        catch
+          _kind, _reason -> :ok
+        end
+      end)
+    end
+
+    :ok
+  end
+
+  @doc "The templates of arguments."
+  @spec templates([Nx.Container.t()]) :: [Nx.Container.t()]
+  def templates(arguments),
+    do: for(argument <- arguments, do: Composite.traverse(argument, &template/1))
 
   @doc """
   A container that a call may compute in the memory of.

@@ -8,8 +8,11 @@ defmodule Emily.Generation.Decoding do
   # So many steps pass between two times that counters are computed.
   @sweep 64
 
+  # How many positions before a cache is full its next size is compiled for.
+  @ahead 64
+
   @enforce_keys [:generation, :step, :session, :token, :scores, :state, :left, :first]
-  defstruct @enforce_keys ++ [fed: [], counters: [], steps: 0, drafted: 0, accepted: 0]
+  defstruct @enforce_keys ++ [:prepared, fed: [], counters: [], steps: 0, drafted: 0, accepted: 0]
 
   @typedoc "Steps; `token` is what the one under way gives, and `fed` what others were given, the newest first."
   @type t :: %__MODULE__{}
@@ -60,6 +63,7 @@ defmodule Emily.Generation.Decoding do
 
     Readout.dispatch(token)
     steps = decoding.steps + 1
+    decoding = prepare(decoding, session, arguments)
 
     %{
       decoding
@@ -72,6 +76,28 @@ defmodule Emily.Generation.Decoding do
         steps: steps,
         counters: counters(decoding.counters, steps, {cache, state})
     }
+  end
+
+  # The device would wait while the step is compiled for a cache that has grown. Growing is traced, and computes nothing.
+  defp prepare(%{prepared: capacity} = decoding, %{capacity: capacity}, _arguments), do: decoding
+
+  defp prepare(decoding, %{capacity: capacity, used: used}, arguments) do
+    if full?(capacity, used, decoding) do
+      [params, token, cache, state] = Compiled.templates(arguments)
+      grow = &decoding.generation.store.grow.(&1, capacity + 1)
+      grown = Nx.Defn.debug_expr_apply(grow, [cache])
+      [grown] = Compiled.templates([grown])
+      Compiled.prepare(decoding.step, [params, token, Compiled.lend(grown), state])
+      %{decoding | prepared: capacity}
+    else
+      decoding
+    end
+  end
+
+  # Whether more positions are to come soon than there is room for. Of small caches they always are.
+  defp full?(capacity, used, %{left: left, generation: %{store: store}}) do
+    store.grow != nil and is_integer(capacity) and capacity >= 2 * @ahead and
+      capacity - used <= @ahead and (left == :infinity or used + left > capacity)
   end
 
   @doc """

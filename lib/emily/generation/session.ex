@@ -4,7 +4,7 @@ defmodule Emily.Generation.Session do
 
   `Emily.Generation.prefill/3` and `Emily.Generation.generate/3` give sessions, and both take one as `:session`, as
   `Emily.Generation.stream/3` does: what it has in common with the new prompt is not computed again. A session is a value. It
-  may be continued any number of times, in different ways.
+  may be continued any number of times, in different ways, by generations of the models that it comes from; nobody checks that.
   """
 
   alias Emily.Generation.{Compiled, Prompt}

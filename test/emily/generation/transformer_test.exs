@@ -96,6 +96,33 @@ if Code.ensure_loaded?(Nx) do
       end
     end
 
+    test "a text goes on through a cache that grows, plain and in fewer bits" do
+      for cache <- [[], [bits: 8, group_size: 32]] do
+        [growing, large] =
+          for options <- [[step: 128], [step: 128, capacity: 256]] do
+            generation = Model.generation(Model.size(hidden: 128), cache: cache ++ options)
+            Generation.generate(generation, [1], max_tokens: 150)
+          end
+
+        assert Cache.capacity(growing.session.cache) == 256
+        # Hidden places may change how sums are made, and with them a last digit.
+        same = Enum.zip(growing.tokens, large.tokens) |> Enum.take_while(fn {a, b} -> a == b end)
+        assert length(same) > 130
+      end
+    end
+
+    test "a draft changes nothing for texts that a penalty has part in" do
+      generation = Model.generation(Model.size())
+      options = [max_tokens: 30, repetition_penalty: 1.5, repetition_window: 10]
+      plain = Generation.generate(generation, prompt(9), options).tokens
+      assert plain != Generation.generate(generation, prompt(9), max_tokens: 30).tokens
+
+      for draft <- [Model.size(), Model.size(layers: 1, seed: 5)] do
+        draft = [draft: Model.generation(draft), draft_tokens: 3]
+        assert Generation.generate(generation, prompt(9), options ++ draft).tokens == plain
+      end
+    end
+
     test "what is held in fewer bits is padded, trimmed and drafted for as well" do
       size = Model.size(hidden: 128)
       generation = Model.generation(size, cache: [bits: 8, group_size: 32])
