@@ -78,10 +78,9 @@ defmodule Emily.Quantization do
   ## Options
 
     * `:transpose` - `true` when absent
-    * `:exact` - whether a CPU gives the bits that MLX's Python package does; `true` when absent. MLX's loops for it unpack
-      each number again for each row of `x`, and add up halves as halves. With `false` the matrix is dequantized and multiplied
-      where that is faster, which rounds less: at 1024 × 1024 in 4 bits and `:bf16` it takes a sixth of the time for one row, and
-      a two hundredth for 128. A GPU does the same in either case
+    * `:exact` - whether a CPU gives the bits that MLX's Python package does, which adds up `:f16` and `:bf16` in these types;
+      `true` when absent. With `false` such a tensor is multiplied with the dequantized matrix, in sums of `:f32`, which
+      rounds less, and is faster for many rows. A GPU does the same in either case
 
   ## Examples
 

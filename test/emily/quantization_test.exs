@@ -414,6 +414,34 @@ if Code.ensure_loaded?(Nx) do
       end
     end
 
+    describe "programs" do
+      @tag :tmp_dir
+      test "with quantized weights are fused, and written to files", %{tmp_dir: folder} do
+        Nx.default_backend(Emily.Backend)
+
+        for {opts, at} <- Enum.with_index([[], [mode: :nvfp4]]) do
+          weight = Quantization.quantize(there(random({4, 64}, :f32, 1)), opts)
+          x = there(random({2, 64}, :f32, 2))
+
+          fun = fn x, weight ->
+            x |> Quantization.quantized_matmul(weight) |> Nx.negate() |> Nx.add(1)
+          end
+
+          expected = fun.(x, weight)
+
+          same!(
+            Nx.Defn.jit_apply(fun, [x, weight], compiler: Emily.Compiler, fuse: true),
+            expected,
+            opts
+          )
+
+          path = Path.join(folder, "#{at}")
+          Emily.export(fun, [Nx.to_template(x), weight], path)
+          same!(Emily.import(path).(x), expected, opts)
+        end
+      end
+    end
+
     describe "Emily.QuantizedWeight" do
       test "is a container" do
         for opts <- [[], [mode: :mxfp4]] do

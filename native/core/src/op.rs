@@ -441,7 +441,7 @@ pub enum Op {
         bits: usize,
     },
     /// Tensor, quantized matrix: their product, with the matrix transposed or as it is. An `exact` one has the
-    /// bits of MLX's; on a CPU the matrix may be dequantized for any other, which is as exact or more so.
+    /// bits of MLX's; on a CPU the matrix may be dequantized for any other, which rounds no more often.
     QuantizedMatmul {
         mode: QuantizationMode,
         group_size: usize,

@@ -125,6 +125,30 @@ int emily_gpu_attention(
     float scale,
     const mlx_stream s);
 
+typedef enum emily_packing_ {
+  EMILY_AFFINE,
+  EMILY_MXFP4,
+  EMILY_MXFP8,
+  EMILY_NVFP4
+} emily_packing;
+
+/**
+ * The product of x, of two axes or more, with a quantized matrix of two, or with as many of them as x has matrices,
+ * transposed or as they are, rounded at each step and summed in the order in which MLX's own loops for x86_64 do it. None of
+ * the tensors is empty. There are biases if it is affine.
+ */
+int emily_quantized_product(
+    mlx_array* res,
+    const mlx_array x,
+    const mlx_array packed,
+    const mlx_array scales,
+    const mlx_array biases,
+    emily_packing packing,
+    int bits,
+    int group_size,
+    bool transpose,
+    const mlx_stream s);
+
 #ifdef __cplusplus
 }
 #endif

@@ -5,14 +5,30 @@
 
 // Loops over numbers that know nothing of MLX, compiled once for each instruction set worth having.
 //
-// All arithmetic is in f32, whatever the type in memory, and each result is rounded once. Lengths are
-// in elements, and so are strides. Results may lie where the first input does.
+// All arithmetic is in f32, whatever the type in memory, and each result is rounded once, but for products with
+// quantized matrices, which round as MLX does. Lengths are in elements, and so are strides. Results may lie where
+// the first input does.
 
 namespace emily {
 
 enum class Float { f32, f16, bf16 };
 
 enum class Function { silu, gelu, gelu_tanh };
+
+enum class Packing { affine, mxfp4, mxfp8, nvfp4 };
+
+// A matrix of packed numbers, `bits` each, of which `group` in a row share a scale, and a bias if they are affine. Scales
+// and biases are of the tensor's type, or scales of bytes; strides lead from row to row.
+struct Quantized {
+  Packing packing;
+  size_t bits, group;
+  const uint32_t* packed;
+  int64_t packed_stride;
+  const void* scales;
+  int64_t scales_stride;
+  const void* biases;
+  int64_t biases_stride;
+};
 
 struct Kernels {
   const char* name;
@@ -128,6 +144,34 @@ struct Kernels {
       int64_t w_stride,
       size_t columns,
       float* out,
+      size_t out_stride);
+
+  // How many columns of a product with a transposed quantized matrix are computed at once.
+  size_t quantized_columns;
+
+  // Columns of a product with a quantized matrix for some rows of `depth` numbers each: of the transposed one, which
+  // are `count` of its rows from `first` on, and of one as it is, which are a group of each of its rows.
+  // There is room for those columns of each row, and in the first case of another 128.
+  void (*quantized_rows)(
+      Float,
+      const Quantized& w,
+      size_t first,
+      size_t count,
+      const float* x,
+      size_t rows,
+      size_t depth,
+      float* room,
+      void* out,
+      size_t out_stride);
+  void (*quantized_group)(
+      Float,
+      const Quantized& w,
+      size_t group,
+      const float* x,
+      size_t rows,
+      size_t depth,
+      float* room,
+      void* out,
       size_t out_stride);
 };
 

@@ -3,6 +3,7 @@
 #include "elementwise.cpp"
 #include "norms.cpp"
 #include "products.cpp"
+#include "quantized.cpp"
 
 namespace emily {
 
@@ -27,6 +28,9 @@ const Kernels KERNELS_NAME = {
     .multiply = multiply,
     .dots = dots,
     .sums = sums,
+    .quantized_columns = COLUMNS_AT_ONCE,
+    .quantized_rows = quantized_rows,
+    .quantized_group = quantized_group,
 };
 
 } // namespace emily

@@ -17,6 +17,12 @@ use crate::{
     mlx::{Mlx, Quantized},
 };
 
+/// Whether products on a CPU are our own loops', which want as many matrices on each side.
+const OWN_LOOPS: bool = cfg!(target_arch = "x86_64");
+
+/// Rows of f32 for which a CPU does not dequantize a matrix: MLX's loops unpack each number again for each row.
+const FEW_ROWS: usize = if OWN_LOOPS { 128 } else { 1 };
+
 /// The results of `op` if it is of this family.
 pub(super) fn family(
     op: &Op,
@@ -155,22 +161,21 @@ impl<'a> Call<'a> {
             .shaped(self.operands[0].array, &Shape::trusted(&dims))?;
         self.check_sizes(&[&out.shape, &x.shape(), packed])?;
         let matrices = self.matrices(1);
-        let product = match (batched, self.mlx.device()) {
-            (true, Device::Gpu) => self.stretched(&x, matrices, &out.shape)?,
-            _ => self
-                .mlx
-                .quantized_matmul(&x, matrices, transposed(self.op))?,
+        let product = if batched && (OWN_LOOPS || self.mlx.device() == Device::Gpu) {
+            self.stretched(&x, matrices, &out.shape)?
+        } else {
+            self.multiplied(&x, matrices)?
         };
         self.mlx.shaped(&product, &out.shape)
     }
 
-    /// MLX's loops for a CPU unpack each number again for each row, and add halves up as halves.
+    /// Exact sums of halves are rounded to halves at each step, and a matrix is dequantized once for many rows.
     fn is_better_dequantized(&self, out: &TensorType) -> bool {
         let exact = matches!(self.op, Op::QuantizedMatmul { exact: true, .. });
-        let columns = *out.shape.dims().last().unwrap_or(&1) as usize;
-        let one_row = out.shape.size() == columns && out.ty == Type::F32;
+        let columns = out.shape.dims().last().map_or(1, |&size| size as usize);
+        let few_rows = out.ty == Type::F32 && out.shape.size() / columns <= FEW_ROWS;
         let plain = self.types[1].shape.rank() == 2;
-        self.mlx.device() == Device::Cpu && plain && !exact && !one_row
+        self.mlx.device() == Device::Cpu && plain && !exact && !few_rows
     }
 
     fn plain_product(&self, out: &TensorType) -> Result<Array> {
@@ -196,7 +201,8 @@ impl<'a> Call<'a> {
         )
     }
 
-    /// CUDA's kernels want each matrix in one piece, which MLX's own stretching does not give them.
+    /// As many matrices on each side. CUDA's kernels want each in one piece, which MLX's own stretching does not
+    /// give them.
     fn stretched(&self, x: &Array, matrices: Quantized<'_>, out: &Shape) -> Result<Array> {
         let rows = x.shape().dims()[x.shape().rank() - 2];
         let mut pairs = out.dims()[..out.rank() - 1].to_vec();
@@ -207,7 +213,10 @@ impl<'a> Call<'a> {
             let shape = part.shape();
             let own = &shape.dims()[shape.rank() - 2..];
             let part = self.mlx.broadcast_to(part, &[&pairs[..], own].concat())?;
-            self.mlx.contiguous(&part)
+            match self.mlx.device() {
+                Device::Cpu => Ok(part),
+                Device::Gpu => self.mlx.contiguous(&part),
+            }
         };
         let inner = x.shape().dims()[x.shape().rank() - 1];
         let x = self
@@ -221,7 +230,17 @@ impl<'a> Call<'a> {
             scales: &scales,
             biases: biases.as_ref(),
         };
-        self.mlx.quantized_matmul(&x, matrices, transposed(self.op))
+        self.multiplied(&x, matrices)
+    }
+
+    /// A product in our own loops or MLX's, which give the same bits.
+    fn multiplied(&self, x: &Array, matrices: Quantized<'_>) -> Result<Array> {
+        let transpose = transposed(self.op);
+        #[cfg(target_arch = "x86_64")]
+        if self.mlx.device() == Device::Cpu {
+            return self.mlx.quantized_sums(x, matrices, transpose);
+        }
+        self.mlx.quantized_matmul(x, matrices, transpose)
     }
 
     fn gathered(&self, checks: &mut Checks) -> Result<Array> {

@@ -3,6 +3,9 @@
 //! Some of what they cannot compute makes an exception on a thread of MLX's, so shapes, types and settings
 //! must be checked before; see `infer::quantized`.
 
+#[cfg(test)]
+mod tests;
+
 use std::ffi::CStr;
 
 use mlx_sys as sys;
@@ -99,6 +102,43 @@ impl Mlx {
                 integer(group_size),
                 integer(bits),
                 name(mode).as_ptr(),
+                self.0,
+            )
+        })
+    }
+
+    /// [`Self::quantized_matmul`] on x86_64's CPU: the same bits, from sums side by side. Of several
+    /// matrices there are as many as `x` has.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn quantized_sums(
+        self,
+        x: &Array,
+        matrix: Quantized<'_>,
+        transpose: bool,
+    ) -> Result<Array> {
+        let Packing {
+            mode,
+            group_size,
+            bits,
+        } = matrix.packing;
+        let packing = match mode {
+            QuantizationMode::Affine => sys::emily_packing__EMILY_AFFINE,
+            QuantizationMode::Mxfp4 => sys::emily_packing__EMILY_MXFP4,
+            QuantizationMode::Mxfp8 => sys::emily_packing__EMILY_MXFP8,
+            QuantizationMode::Nvfp4 => sys::emily_packing__EMILY_NVFP4,
+        };
+        // SAFETY: the handles are live or null where that is allowed, and the result's is writable.
+        Array::stored(|out| unsafe {
+            sys::emily_quantized_product(
+                out,
+                x.raw(),
+                matrix.packed.raw(),
+                matrix.scales.raw(),
+                matrix.biases.map_or(NONE, Array::raw),
+                packing,
+                bits as i32,
+                group_size as i32,
+                transpose,
                 self.0,
             )
         })
