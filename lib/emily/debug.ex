@@ -61,6 +61,7 @@ defmodule Emily.Debug do
   | operation | what happens |
   | --- | --- |
   | `gather`, `take`, `take_along_axis`, `indexed_add`, `indexed_put` | an error: `ArgumentError` at once if the indices are few and computed already, else `Emily.Error` when the result is read, with shapes and types, and with the index if `debug_bounds_check` is on |
+  | `Emily.Quantization.gather_qmm/3` | the same, but that the setting names no index |
   | `slice`, `put_slice` | the start is moved so far that the slice lies within the tensor, as Nx defines it |
   """
 

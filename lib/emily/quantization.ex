@@ -3,7 +3,7 @@ defmodule Emily.Quantization do
   Matrices of numbers of 2 to 8 bits, and products with them, to be called anywhere, inside `defn` as well.
 
   Numbers of a row are quantized in groups that share a *scale*. A language model's weights take a quarter of their memory in
-  4 bits, and as decoding a token reads each of them once, about a quarter of the time.
+  4 bits, and where reading them is what takes the time, as for one token after another on a GPU, about a quarter of that.
 
       weight = Emily.Quantization.quantize(kernel, bits: 4, group_size: 64)
       Emily.Quantization.quantized_matmul(x, weight)
@@ -19,7 +19,11 @@ defmodule Emily.Quantization do
   compiled, but for `take/2`, which takes the rows first. On any other backend or compiler, for vectorized tensors, and in
   gradients it is made of Nx's own operations: `dequantize/1` and `Nx.dot/4`. There sums are rounded otherwise: MLX's
   products on a CPU add up in the tensor's own type, so that a sum of `n` products of `:bf16` may be away by `n` halves
-  of its unit, and of `:f16` likewise.
+  of its unit, and of `:f16` likewise. `Nx.BinaryBackend` cuts off the bits that a `:bf16` does not have, so numbers and scales
+  of that type may be a unit away on it.
+
+  The logits of a small decoder, of two layers 128 wide, are no farther from those of its dequantized form than `1.0e-5` of
+  their standard deviation in `:f32`, `0.04` in `:f16` and `0.25` in `:bf16`, on a CPU that adds up as MLX does; see `:exact`.
 
   Gradients flow to the tensor that is multiplied, and to scales and biases; packed numbers have none.
   """
