@@ -191,14 +191,18 @@ defmodule Emily.Native do
 
   @doc """
   `:pending`, and `{reference, {:ok, {file, entries}} | {:error, exception}}` follows: an open safetensors
-  file, with `{name, {type, shape}}` of each tensor, or `{name, message}` of one that cannot be read.
+  file, with `{name, {type, shape}}` of each tensor, or `{name, message}` of one that cannot be read, in the order in
+  which they lie in the file.
   """
   @spec safetensors_open(reference(), Path.t(), reference()) :: :pending
   def safetensors_open(_stream, _path, _reference), do: not_loaded()
 
-  @doc "`:pending`, and `{reference, {:ok, tensor} | {:error, exception}}` follows."
-  @spec safetensors_read(reference(), reference(), String.t(), reference()) :: :pending
-  def safetensors_read(_stream, _file, _name, _reference), do: not_loaded()
+  @doc """
+  `:pending`, and `{reference, {:ok, tensors} | {:error, exception}}` follows. The tensors are read several at a time, on
+  threads of their own.
+  """
+  @spec safetensors_read(reference(), reference(), [String.t()], reference()) :: :pending
+  def safetensors_read(_stream, _file, _names, _reference), do: not_loaded()
 
   @doc "`:pending`, and `{reference, {:ok, :ok} | {:error, exception}}` follows when all is written."
   @spec safetensors_write(reference(), Path.t(), [String.t()], [Emily.t()], reference()) ::

@@ -24,10 +24,18 @@ defmodule Emily.Safetensors do
   @typedoc "An open checkpoint."
   @opaque t :: %__MODULE__{
             path: Path.t(),
-            entries: %{
-              String.t() => {reference(), {Nx.Type.t(), [non_neg_integer()]} | String.t()}
-            }
+            entries: %{String.t() => entry()}
           }
+
+  # The file; its place among the files and the tensor's in it; type and shape, or why there are none in Nx.
+  @typep entry :: {
+           reference(),
+           {non_neg_integer(), non_neg_integer()},
+           {Nx.Type.t(), [non_neg_integer()]} | String.t()
+         }
+
+  # So many bytes are read before the bar moves on; a batch is over sooner than a waiter notices.
+  @batch 128 * 1024 * 1024
 
   @doc """
   Opens a checkpoint.
@@ -53,14 +61,14 @@ defmodule Emily.Safetensors do
     stream = Stream.reference(Stream.device())
 
     entries =
-      for {file, wanted} <- parts!(path),
-          {name, file, entry} <- entries(stream, file, wanted),
+      for {{file, wanted}, part} <- Enum.with_index(parts!(path)),
+          {name, file, place, entry} <- entries(stream, file, wanted),
           reduce: %{} do
         %{^name => _other} ->
           refuse(path, "tensors of different names", "two called #{inspect(name)}")
 
         entries ->
-          Map.put(entries, name, {file, entry})
+          Map.put(entries, name, {file, {part, place}, entry})
       end
 
     %__MODULE__{path: path, entries: entries}
@@ -77,7 +85,7 @@ defmodule Emily.Safetensors do
   """
   @spec template(t(), String.t()) :: T.t()
   def template(%__MODULE__{} = opened, name) do
-    {_file, {type, shape}} = entry!(opened, name)
+    {_file, _place, {type, shape}} = entry!(opened, name)
     Nx.template(List.to_tuple(shape), type)
   end
 
@@ -92,17 +100,16 @@ defmodule Emily.Safetensors do
   """
   @spec read(t(), String.t(), keyword()) :: T.t()
   def read(%__MODULE__{} = opened, name, opts \\ []) do
-    device = validate!(opts, [:device])[:device]
-    {file, {type, shape}} = entry!(opened, name)
-    device = device || Stream.device()
-    reference = make_ref()
-    :pending = Native.safetensors_read(Stream.reference(device), file, name, reference)
-    ref = Emily.await(reference)
-    %{Nx.template(List.to_tuple(shape), type) | data: %Backend{ref: ref, device: device}}
+    device = validate!(opts, [:device])[:device] || Stream.device()
+    {file, _place, _entry} = entry!(opened, name)
+    [{^name, tensor}] = read_batch(opened, file, [name], device)
+    tensor
   end
 
   @doc """
   Reads a checkpoint's tensors, by name.
+
+  Several are read at a time, in the order in which they lie in their files.
 
   ## Options
 
@@ -113,18 +120,21 @@ defmodule Emily.Safetensors do
   @spec load(Path.t(), keyword()) :: %{String.t() => T.t()}
   def load(path, opts \\ []) do
     opts = validate!(opts, [:device, :only, progress: false])
+    device = opts[:device] || Stream.device()
     opened = open(path)
-    names = chosen(opened, opts[:only])
-    sizes = for name <- names, do: Nx.byte_size(template(opened, name))
-    total = Enum.sum(sizes)
+    names = opened |> chosen(opts[:only]) |> Enum.uniq()
+    sizes = Map.new(names, &{&1, Nx.byte_size(template(opened, &1))})
+    total = sizes |> Map.values() |> Enum.sum()
     console = if opts[:progress], do: console()
 
     {tensors, _done} =
-      Enum.zip(names, sizes)
-      |> Enum.map_reduce(0, fn {name, size}, done ->
-        tensor = read(opened, name, device: opts[:device])
-        if console && total > 0, do: Console.show(console, {:progress, done + size, total})
-        {{name, tensor}, done + size}
+      opened
+      |> batches(names, sizes)
+      |> Enum.flat_map_reduce(0, fn {file, names}, done ->
+        tensors = read_batch(opened, file, names, device)
+        done = Enum.sum_by(names, &sizes[&1]) + done
+        if console && total > 0, do: Console.show(console, {:progress, done, total})
+        {tensors, done}
       end)
 
     Map.new(tensors)
@@ -152,6 +162,42 @@ defmodule Emily.Safetensors do
     after
       File.rm(partial)
     end
+  end
+
+  # A file with names of tensors in it, of about @batch bytes together.
+  defp batches(opened, names, sizes) do
+    names
+    |> Enum.sort_by(fn name -> elem(opened.entries[name], 1) end)
+    |> Enum.chunk_by(fn name -> elem(opened.entries[name], 0) end)
+    |> Enum.flat_map(fn [first | _] = names ->
+      {file, _place, _entry} = opened.entries[first]
+      for batch <- chunk(names, sizes), do: {file, batch}
+    end)
+  end
+
+  defp chunk(names, sizes) do
+    Enum.chunk_while(
+      names,
+      {[], 0},
+      fn name, {batch, bytes} ->
+        case {[name | batch], bytes + sizes[name]} do
+          {batch, bytes} when bytes >= @batch -> {:cont, Enum.reverse(batch), {[], 0}}
+          begun -> {:cont, begun}
+        end
+      end,
+      fn
+        {[], 0} -> {:cont, {[], 0}}
+        {batch, _bytes} -> {:cont, Enum.reverse(batch), {[], 0}}
+      end
+    )
+  end
+
+  defp read_batch(opened, file, names, device) do
+    reference = make_ref()
+    :pending = Native.safetensors_read(Stream.reference(device), file, names, reference)
+
+    for {name, ref} <- Enum.zip(names, Emily.await(reference)),
+        do: {name, %{template(opened, name) | data: %Backend{ref: ref, device: device}}}
   end
 
   defp rename!(from, to) do
@@ -186,8 +232,8 @@ defmodule Emily.Safetensors do
 
   defp entry!(%__MODULE__{path: path, entries: entries}, name) do
     case entries do
-      %{^name => {_file, {_type, _shape}} = entry} -> entry
-      %{^name => {_file, message}} -> raise ArgumentError, message
+      %{^name => {_file, _place, {_type, _shape}} = entry} -> entry
+      %{^name => {_file, _place, message}} -> raise ArgumentError, message
       _none -> refuse(path, "a tensor #{inspect(name)}", "none of that name")
     end
   end
@@ -196,11 +242,12 @@ defmodule Emily.Safetensors do
     reference = make_ref()
     :pending = Native.safetensors_open(stream, path, reference)
     {file, entries} = Emily.await(reference)
+    entries = for {{name, entry}, place} <- Enum.with_index(entries), do: {name, {place, entry}}
     known = Map.new(entries)
 
     for name <- wanted || Map.keys(known) do
       case known do
-        %{^name => entry} -> {name, file, entry}
+        %{^name => {place, entry}} -> {name, file, place, entry}
         _none -> refuse(path, "a tensor #{inspect(name)}, which the index says it has", "none")
       end
     end

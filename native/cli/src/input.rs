@@ -117,7 +117,7 @@ fn tensor(parameter: &Parameter, given: &Given, stream: &Stream) -> Result<Tenso
             Ok(Tensor::from_bytes(stream, &array.ty, array.bytes)?)
         }
         Some("safetensors") => {
-            let mut tensors = Tensors::open(&given.file)?;
+            let tensors = Tensors::open(&given.file)?;
             let name = given.tensor.as_ref().unwrap_or(&given.name);
             // Elements of less than a byte have no type of their own there.
             let ty = if parameter.tensor.ty.bits() < 8 {
@@ -125,7 +125,8 @@ fn tensor(parameter: &Parameter, given: &Given, stream: &Stream) -> Result<Tenso
             } else {
                 tensors.tensor_type(name)?
             };
-            Ok(tensors.read(stream, name, &ty)?)
+            let mut read = tensors.read(stream, &[(&name[..], &ty)])?;
+            read.pop().context("expected one tensor, got: none")
         }
         _ => bail!(
             "expected a .npy or a .safetensors file, got: {}",

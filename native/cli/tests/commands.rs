@@ -84,11 +84,11 @@ fn run_prints_small_results_and_writes_all() {
 
     install_error_handler();
     let stream = Stream::new(Device::Cpu).unwrap();
-    let mut tensors = Tensors::open(&results).unwrap();
+    let tensors = Tensors::open(&results).unwrap();
     let ty = tensors.tensor_type("0").unwrap();
     assert_eq!(ty.to_string(), "f32[2][16]");
-    let tensor = tensors.read(&stream, "0", &ty).unwrap();
-    assert_eq!(tensor.bytes().unwrap()[..4], 1.0_f32.to_le_bytes());
+    let read = tensors.read(&stream, &[("0", &ty)]).unwrap();
+    assert_eq!(read[0].bytes().unwrap()[..4], 1.0_f32.to_le_bytes());
 
     // What one program wrote, another one reads.
     let (status, again, _) = emily(&[

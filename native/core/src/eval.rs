@@ -19,6 +19,7 @@ use crate::{
     mlx::{memory_limit, too_large},
     packing::pack,
     part::{Flight, evaluate},
+    unfilled::Unfilled,
 };
 
 /// Held while MLX walks a lazy graph.
@@ -84,6 +85,11 @@ impl Tensor {
             _guard: guard,
             ..tensor
         })
+    }
+
+    /// A tensor of the elements that were written to MLX's memory.
+    pub(crate) fn filled(stream: &Stream, ty: Type, memory: Unfilled) -> Self {
+        Self::new(stream, memory.into_array(), ty, true, Pending::default())
     }
 
     /// The result of `op`, to be computed on `stream` when it is first needed.

@@ -24,6 +24,7 @@ mod program;
 mod stream;
 mod tensor_type;
 mod types;
+mod unfilled;
 
 #[cfg(feature = "rustler")]
 mod decode;

@@ -1,9 +1,7 @@
-//! Tensors in safetensors files. Reading and writing them happens on a stream's thread.
+//! Tensors in safetensors files. Reading them happens on threads that are there for it, so that what is to be computed
+//! does not wait for a disk; writing them, which may have to compute them, on the stream's thread.
 
-use std::{
-    path::PathBuf,
-    sync::{Mutex, PoisonError},
-};
+use std::path::PathBuf;
 
 use emily_core::{
     Result, Tensor,
@@ -14,7 +12,7 @@ use rustler::{Encoder, Env, NifResult, Reference, Resource, ResourceArc, Term};
 use crate::{
     handle::{Given, TensorRef},
     program::tensors,
-    reply::from_worker,
+    reply::{from_thread, from_worker},
     stream::StreamRef,
 };
 
@@ -23,7 +21,7 @@ mod atoms {
 }
 
 /// An open file.
-struct TensorsRef(Mutex<Tensors>);
+struct TensorsRef(Tensors);
 
 #[rustler::resource_impl]
 impl Resource for TensorsRef {}
@@ -47,30 +45,31 @@ fn safetensors_open<'a>(
             (name, entry).encode(env)
         };
         let entries: Vec<_> = tensors.names().into_iter().map(entry).collect();
-        let file = ResourceArc::new(TensorsRef(Mutex::new(tensors)));
+        let file = ResourceArc::new(TensorsRef(tensors));
         (file, entries).encode(env)
     })?;
     Ok(atoms::pending())
 }
 
-/// `:pending`, and a message `{reference, {:ok, tensor}}`.
+/// `:pending`, and a message `{reference, {:ok, tensors}}`.
 #[rustler::nif]
 fn safetensors_read<'a>(
     env: Env<'a>,
     stream: Given<StreamRef>,
     file: ResourceArc<TensorsRef>,
-    name: String,
+    names: Vec<String>,
     reference: Reference<'a>,
 ) -> NifResult<rustler::Atom> {
     let stream = stream.0.clone();
-    let worker = stream.clone();
     let job = move || {
-        let mut tensors = file.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let ty = tensors.tensor_type(&name)?;
-        tensors.read(&worker, &name, &ty)
+        let types = names.iter().map(|name| file.0.tensor_type(name));
+        let types: Vec<_> = types.collect::<Result<_>>()?;
+        let wanted = names.iter().map(String::as_str).zip(&types);
+        file.0.read(&stream, &wanted.collect::<Vec<_>>())
     };
-    from_worker(env, &stream, reference, job, |env, tensor| {
-        TensorRef::make(tensor).encode(env)
+    from_thread(env, reference, job, |env, tensors| {
+        let tensors = tensors.into_iter().map(TensorRef::make);
+        tensors.collect::<Vec<_>>().encode(env)
     })?;
     Ok(atoms::pending())
 }

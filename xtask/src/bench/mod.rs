@@ -2,6 +2,7 @@
 
 mod fusion;
 mod installing;
+mod loading;
 mod models;
 mod operations;
 mod plot;
@@ -39,6 +40,9 @@ pub fn run(flags: &flags::Bench) -> Result<ExitCode> {
     rows.extend(of_nx);
     let step = progress::step("measuring fused functions");
     rows.extend(fusion::rows()?);
+    step.finish("done");
+    let step = progress::step("measuring checkpoints");
+    rows.extend(loading::rows()?);
     step.finish("done");
     let step = progress::step("measuring models");
     rows.extend(models::rows()?);

@@ -1,6 +1,6 @@
 //! The recorded programs.
 
-use std::{fs, io::Cursor, path::PathBuf};
+use std::{fs, path::PathBuf};
 
 use emily_core::file::{GRAPH, ProgramFile, WEIGHTS};
 
@@ -13,7 +13,7 @@ pub struct Folder {
 
 impl Folder {
     pub fn read(&self) -> emily_core::Result<ProgramFile> {
-        ProgramFile::read(&self.graph, Cursor::new(self.weights.clone()))
+        ProgramFile::read(&self.graph, self.weights.clone())
     }
 }
 

@@ -1,7 +1,5 @@
 //! Whatever is in a file, reading it gives a program or an error. A crash ends these tests.
 
-use std::io::Cursor;
-
 use emily_core::{Device, Stream, file::ProgramFile, guarded, install_error_handler};
 use serde_json::Value;
 
@@ -43,7 +41,7 @@ fn read_changed(folders: &[(Folder, Value)], count: u32, seed: u64) -> Outcomes 
             _ => graph = mutation::json(document, &mut random),
         }
         let loaded = guarded(|| {
-            let file = ProgramFile::read(&graph, Cursor::new(weights))?;
+            let file = ProgramFile::read(&graph, weights)?;
             file.load(&stream, 1000)
         });
         match loaded {

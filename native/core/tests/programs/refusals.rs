@@ -1,7 +1,5 @@
 //! Files that are no programs, and what is said of them.
 
-use std::io::Cursor;
-
 use emily_core::{Device, Stream, file::ProgramFile, install_error_handler};
 
 /// A loop that adds 1 to a counter for as long as it is less than a limit.
@@ -28,7 +26,7 @@ fn stream() -> Stream {
 }
 
 fn refused(graph: &str, weights: &[u8]) -> String {
-    let file = ProgramFile::read(graph.as_bytes(), Cursor::new(weights.to_vec()));
+    let file = ProgramFile::read(graph.as_bytes(), weights.to_vec());
     let loaded = file.and_then(|file| file.load(&stream(), 1000));
     loaded
         .err()
@@ -44,7 +42,7 @@ fn changed(from: &str, to: &str) -> String {
 #[test]
 fn a_long_loop_ends_with_an_error() {
     let stream = stream();
-    let file = ProgramFile::read(PROGRAM.as_bytes(), Cursor::new(EMPTY.to_vec())).unwrap();
+    let file = ProgramFile::read(PROGRAM.as_bytes(), EMPTY.to_vec()).unwrap();
     let program = file.load(&stream, 1000).unwrap();
     let run = |most: i64| {
         let numbers = [0, most].map(|number| {
@@ -74,7 +72,7 @@ fn a_loop_of_nothing_ends_too() {
     let body = text.replace(r#""outputs":[3]"#, r#""outputs":[0]"#);
     assert_ne!(body, PROGRAM);
     let stream = stream();
-    let file = ProgramFile::read(body.as_bytes(), Cursor::new(EMPTY.to_vec())).unwrap();
+    let file = ProgramFile::read(body.as_bytes(), EMPTY.to_vec()).unwrap();
     let program = file.load(&stream, 100_000).unwrap();
     let ty = &program.interface().parameters[0].tensor;
     let one = || {

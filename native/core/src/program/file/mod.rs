@@ -3,8 +3,10 @@
 //! `guides/program_files.md` documents the format. A file may come from anywhere: whatever is in it,
 //! reading it gives a program or an error.
 
+mod distinct;
 mod interface;
 mod read;
+mod reading;
 mod weights;
 mod write;
 
@@ -19,6 +21,7 @@ use super::{Executable, Pass, Pause, Program, Replay};
 use crate::{Error, Flight, Result, Stream, Tensor, TensorType, error::guarded};
 
 pub use interface::{Container, Containers, Interface, Key, Parameter, Source};
+pub use reading::Readable;
 pub use weights::{Tensors, save_tensors};
 pub use write::save;
 
@@ -99,28 +102,18 @@ impl ProgramFile {
             let Self { weights, .. } = &self;
             Error::Argument(format!("{}: {error}", weights.beside(GRAPH)))
         })?;
+        let wanted = self.weights();
+        let tensors = self.weights.read(stream, &wanted)?;
+        let names = wanted.iter().map(|(name, _)| *name);
+        let loaded: HashMap<_, _> = names.zip(tensors.into_iter().map(Arc::new)).collect();
+        let inputs = self.interface.inputs.iter().map(|source| match source {
+            Source::Parameter(number) => Input::Parameter(*number),
+            Source::Weight(name) => Input::Weight(Arc::clone(&loaded[&name[..]])),
+        });
+        let inputs = inputs.collect();
         let Self {
-            interface,
-            program,
-            mut weights,
+            interface, program, ..
         } = self;
-        let mut loaded: HashMap<&str, Arc<Tensor>> = HashMap::new();
-        let mut inputs = Vec::new();
-        for (source, ty) in interface.inputs.iter().zip(program.inputs()) {
-            let name = match source {
-                Source::Parameter(number) => {
-                    inputs.push(Input::Parameter(*number));
-                    continue;
-                }
-                Source::Weight(name) => name,
-            };
-            let tensor = match loaded.get(&name[..]) {
-                Some(tensor) => Arc::clone(tensor),
-                None => Arc::new(weights.read(stream, name, ty)?),
-            };
-            loaded.insert(name, Arc::clone(&tensor));
-            inputs.push(Input::Weight(tensor));
-        }
         Ok(Loaded {
             interface,
             executable: Arc::new(Executable::limited(program, most_steps).preparing(&Pass::ALL)?),

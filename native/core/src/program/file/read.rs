@@ -1,14 +1,12 @@
 //! From a folder to a program.
 
-use std::{
-    fs,
-    io::{Read, Seek},
-    path::Path,
-};
+use std::{fs, io::Read, path::Path};
 
 use serde::Deserialize;
 
-use super::{Document, FORMAT, GRAPH, ProgramFile, Source, Tensors, VERSION, WEIGHTS, weights::io};
+use super::{
+    Document, FORMAT, GRAPH, ProgramFile, Readable, Source, Tensors, VERSION, WEIGHTS, weights::io,
+};
 use crate::{Error, Result};
 
 /// A graph larger than this is none: it has room for some hundred thousand operations.
@@ -46,7 +44,7 @@ impl ProgramFile {
     /// # Errors
     ///
     /// As [`Self::open`].
-    pub fn read(graph: &[u8], weights: impl Read + Seek + Send + 'static) -> Result<Self> {
+    pub fn read(graph: &[u8], weights: impl Readable + 'static) -> Result<Self> {
         Self::with(GRAPH, graph, Tensors::new(WEIGHTS.to_owned(), weights)?)
     }
 

@@ -1,21 +1,20 @@
 //! Tensors in safetensors files.
 
-use std::{
-    borrow::Cow,
-    fmt, fs,
-    io::{Read, Seek, SeekFrom},
-    path::Path,
-};
+use std::{borrow::Cow, fmt, fs, path::Path};
 
 use safetensors::tensor::{Dtype, Metadata, TensorInfo, View};
 
-use crate::{Error, Result, Shape, Stream, Tensor, TensorType, Type, adopted};
+use super::{
+    distinct::Distinct,
+    reading::{Destination, Readable, fill},
+};
+use crate::{Error, Result, Shape, Stream, Tensor, TensorType, Type};
 
 /// A header larger than this is none: it has room for a hundred thousand tensors.
 const LARGEST_HEADER: u64 = 16 << 20;
 
-/// The tensors of one file, which are read one by one: no more of the file is in memory than the tensor
-/// that is being read.
+/// The tensors of one file. No more of it is in memory than the tensors that are being read, and these are read to
+/// where MLX computes with them.
 pub struct Tensors {
     /// Its path, for errors.
     path: String,
@@ -24,11 +23,6 @@ pub struct Tensors {
     start: u64,
     data: Box<dyn Readable>,
 }
-
-/// What can be read from any place.
-trait Readable: Read + Seek + Send {}
-
-impl<T: Read + Seek + Send> Readable for T {}
 
 impl Tensors {
     /// The tensors of the file at `path`.
@@ -47,14 +41,11 @@ impl Tensors {
     /// # Errors
     ///
     /// As [`Self::open`].
-    pub fn new(path: String, mut data: impl Read + Seek + Send + 'static) -> Result<Self> {
+    pub fn new(path: String, data: impl Readable + 'static) -> Result<Self> {
         let broken = |text: String| Error::argument(format!("{path}: {text}"));
-        let size = data
-            .seek(SeekFrom::End(0))
-            .and_then(|size| data.rewind().map(|()| size))
-            .map_err(|error| io(&path, &error))?;
+        let size = data.size().map_err(|error| io(&path, &error))?;
         let mut length = [0; 8];
-        data.read_exact(&mut length)
+        data.read_exact_at(&mut length, 0)
             .map_err(|_| broken(format!("expected a header's size, got: {size} bytes")))?;
         let length = u64::from_le_bytes(length);
         let start = length.checked_add(8).filter(|&start| start <= size);
@@ -65,10 +56,12 @@ impl Tensors {
             )));
         };
         let mut header = vec![0; length as usize];
-        data.read_exact(&mut header)
+        data.read_exact_at(&mut header, 8)
             .map_err(|error| io(&path, &error))?;
-        let metadata: Metadata = serde_json::from_slice(&header)
-            .map_err(|error| broken(format!("expected a safetensors header, got: {error}")))?;
+        let malformed = |error| broken(format!("expected a safetensors header, got: {error}"));
+        // A map takes the last of several entries.
+        serde_json::from_slice::<Distinct>(&header).map_err(malformed)?;
+        let metadata: Metadata = serde_json::from_slice(&header).map_err(malformed)?;
         let end = start.checked_add(metadata.data_len() as u64);
         if end != Some(size) {
             return Err(broken(format!(
@@ -124,21 +117,29 @@ impl Tensors {
         )))
     }
 
-    /// The tensor of this name, type and shape, on the stream's device.
+    /// The tensors of these names, types and shapes, on the stream's device.
     ///
     /// # Errors
     ///
-    /// If the file has no such tensor or cannot be read, or the device lacks the type.
-    pub fn read(&mut self, stream: &Stream, name: &str, ty: &TensorType) -> Result<Tensor> {
-        self.check(name, ty)?;
-        let (from, to) = self.info(name)?.data_offsets;
-        let mut bytes = vec![0; to - from];
-        self.data
-            .seek(SeekFrom::Start(self.start + from as u64))
-            .and_then(|_| self.data.read_exact(&mut bytes))
-            .map_err(|error| io(&self.path, &error))?;
-        Tensor::adopt(stream, ty, Bytes(bytes))
-            .map_err(|error| self.broken(format!("{name}: {error}")))
+    /// If the file has no such tensor or cannot be read, the device lacks a type, or memory the room.
+    pub fn read(&self, stream: &Stream, wanted: &[(&str, &TensorType)]) -> Result<Vec<Tensor>> {
+        let about = |name: &str, error: Error| self.broken(format!("{name}: {error}"));
+        let mut destinations = Vec::with_capacity(wanted.len());
+        for &(name, ty) in wanted {
+            self.check(name, ty)?;
+            let from = self.start + self.info(name)?.data_offsets.0 as u64;
+            let destination = Destination::new(stream, ty.clone(), from);
+            destinations.push(destination.map_err(|error| about(name, error))?);
+        }
+        fill(&*self.data, &mut destinations).map_err(|error| io(&self.path, &error))?;
+        let tensors = wanted
+            .iter()
+            .zip(destinations)
+            .map(|((name, _), destination)| {
+                let tensor = destination.into_tensor(stream);
+                tensor.map_err(|error| about(name, error))
+            });
+        tensors.collect()
     }
 
     /// The path of a file in the same folder, for errors.
@@ -194,16 +195,6 @@ pub fn save_tensors(path: &Path, tensors: &[(&str, &Tensor)]) -> Result<()> {
     let views: Vec<_> = views.collect::<Result<_>>()?;
     safetensors::serialize_to_file(views, None, path)
         .map_err(|error| Error::argument(format!("{}: {error}", path.display())))
-}
-
-/// What was read of a file, which becomes the tensor where that is possible.
-struct Bytes(Vec<u8>);
-
-// SAFETY: nothing changes the vector, or has it grow, and so its elements stay where they are.
-unsafe impl adopted::Source for Bytes {
-    fn bytes(&self) -> &[u8] {
-        &self.0
-    }
 }
 
 struct Stored<'a> {
