@@ -307,6 +307,7 @@ defmodule Emily do
     any: @reduction,
     argmax: @extreme,
     argmin: @extreme,
+    attention: [sinks: false],
     all_close: [equal_nan: false, rtol: 1.0e-5, atol: 1.0e-8],
     cumulative_sum: @cumulative,
     cumulative_product: @cumulative,

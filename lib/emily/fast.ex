@@ -2,8 +2,7 @@ defmodule Emily.Fast do
   @moduledoc """
   Operations of language models, to be called anywhere, inside `defn` as well.
 
-  On Emily each is one operation of the native core, eager and compiled, but for `einsum/2` and attention with `:sinks`,
-  which are several. On any other backend or compiler it is what it stands for, made of Nx's own operations, and so is its
+  On Emily each is one operation of the native core, eager and compiled, but for `einsum/2`, which is several. On any other backend or compiler it is what it stands for, made of Nx's own operations, and so is its
   gradient everywhere. The single operations take tensors of `:f32`, `:f16` and `:bf16`; of another type, and of
   vectorized tensors, Nx's operations are used on Emily, too.
 
@@ -115,7 +114,10 @@ defmodule Emily.Fast do
     * `:causal` - whether to look at no later position; the last one of the query is the last one of the key
     * `:sinks` - a tensor with a score for each head of the query, which takes a share of the weights and adds nothing
 
-  What becomes of a position that may look nowhere is up to the device.
+  A position that may look nowhere gives the mean of all values, where the mask is of integers or the position before
+  the first one that `:causal` shows; and NaN, where a mask of floats makes all of its scores minus infinity. With
+  sinks, which take all, it gives zeros. So it is on the CPU and where Nx's operations compute it; GPUs' kernels of MLX's
+  may give zeros or NaN for the mean.
 
   ## Examples
 

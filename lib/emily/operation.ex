@@ -247,7 +247,7 @@ defmodule Emily.Operation do
   defp of_block(%LinAlg.Determinant{}), do: :determinant
   defp of_block(%Fast.RmsNorm{} = block), do: attributes(:rms_norm, block, [:epsilon])
   defp of_block(%Fast.LayerNorm{} = block), do: attributes(:layer_norm, block, [:epsilon])
-  defp of_block(%Fast.Attention{} = block), do: attributes(:attention, block, [:scale])
+  defp of_block(%Fast.Attention{} = block), do: attributes(:attention, block, [:scale, :sinks])
 
   defp of_block(%Fast.Rope{} = block),
     do: attributes(:rope, block, [:dims, :traditional, :base, :scale])

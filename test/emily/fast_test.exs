@@ -180,7 +180,44 @@ if Code.ensure_loaded?(Nx) do
             agree(with_mask, [query, key, value, hidden], type, {shape, opts, :hidden})
             agree(with_mask, [query, key, value, added], type, {shape, opts, :added})
             agree(&attend.(&1, &2, &3, [sinks: &4] ++ opts), [query, key, value, sinks], type)
+
+            both = &attend.(&1, &2, &3, [mask: &4, sinks: &5] ++ opts)
+            agree(both, [query, key, value, hidden, sinks], type, {shape, opts, :both})
+            agree(both, [query, key, value, Nx.as_type(added, :f64), sinks], type, :converted)
           end
+        end
+      end
+
+      test "is one operation, with a mask and sinks" do
+        x = Nx.template({1, 2, 3, 8}, :bf16)
+        attend = &Fast.scaled_dot_product_attention(&1, &1, &1, mask: &2, sinks: &3)
+        text = kernels(attend, [x, Nx.template({3, 3}, :bf16), Nx.template({2}, :f32)])
+        assert text =~ "1 operation (1 attention)"
+      end
+
+      test "a position that may look nowhere gives the mean, NaN, or zeros beside a sink" do
+        query = random({1, 2, 2, 4}, :f32, 1)
+        value = Nx.iota({1, 2, 3, 4}, type: :f32)
+        [mean, nothing] = [Nx.mean(value, axes: [2]), Nx.broadcast(0.0, {1, 2, 4})]
+        hidden = Nx.tensor([[0, 0, 0], [1, 1, 1]])
+        infinite = Nx.select(hidden, 0.0, Nx.Constants.neg_infinity())
+        sinks = Nx.tensor([1.0, 2.0])
+
+        for backend <- [Nx.BinaryBackend, {Emily.Backend, device: :cpu}] do
+          Nx.with_default_backend(backend, fn ->
+            [query, value, hidden, infinite, sinks] =
+              for x <- [query, value, hidden, infinite, sinks], do: Nx.backend_copy(x, backend)
+
+            attend = &Fast.scaled_dot_product_attention(query, value, value, &1)
+            first = fn opts -> attend.(opts)[[.., .., 0]] |> Nx.backend_copy(Nx.BinaryBackend) end
+            assert Nx.to_number(Nx.all_close(first.(mask: hidden), mean)) == 1
+            assert Nx.to_number(Nx.all(Nx.is_nan(first.(mask: infinite)))) == 1
+            refute Nx.to_number(Nx.any(Nx.is_nan(attend.(mask: infinite)[[.., .., 1]]))) == 1
+
+            for mask <- [hidden, infinite],
+                do:
+                  assert(Nx.to_binary(first.(mask: mask, sinks: sinks)) == Nx.to_binary(nothing))
+          end)
         end
       end
 

@@ -4,7 +4,10 @@ defmodule Emily.Fast.Attention do
   alias Emily.Fast.Kernel
 
   @enforce_keys [:scale]
-  defstruct [:scale]
+  defstruct [:scale, sinks: false]
+
+  # What a mask of floats, and sinks, may be of; others become one of these.
+  @types [{:f, 32}, {:f, 16}, {:bf, 16}]
 
   @doc "As `Emily.Fast.scaled_dot_product_attention/4`, with all options."
   @spec apply(Nx.Tensor.t(), Nx.Tensor.t(), Nx.Tensor.t(), keyword()) :: Nx.Tensor.t()
@@ -15,23 +18,34 @@ defmodule Emily.Fast.Attention do
     scores = {batch, heads, positions, seen}
     scale = opts[:scale] || 1 / :math.sqrt(features)
     scale = Kernel.number!(scale, :scale, fn _any -> true end, "a number")
-    attention = %__MODULE__{scale: scale}
-    mask = opts[:mask] |> given(scores) |> causal(opts[:causal], scores)
+    mask = opts[:mask] |> given(scores) |> causal(opts[:causal], scores) |> known(query.type)
+    sinks = opts[:sinks] |> sinks!(heads) |> known(query.type)
+    attention = %__MODULE__{scale: scale, sinks: sinks != nil}
+    inputs = Enum.reject([query, key, value, mask, sinks], &is_nil/1)
     shape = {batch, heads, positions, value_features}
 
-    case {mask, opts[:sinks]} do
-      {nil, nil} ->
-        Kernel.call(attention, [query, key, value], shape, &composed/4)
+    composed =
+      case inputs do
+        [_q, _k, _v] -> &composed/4
+        [_q, _k, _v, _mask_or_sinks] -> &composed/5
+        _both -> &attended/6
+      end
 
-      {mask, nil} ->
-        Kernel.call(attention, [query, key, value, mask], shape, &composed/5)
-
-      {mask, sinks} ->
-        sinks = Nx.to_tensor(sinks)
-        Kernel.expect!(sinks.shape == {heads}, ":sinks to be one for each head", [sinks])
-        attended(attention, query, key, value, mask, sinks)
-    end
+    Kernel.call(attention, inputs, shape, composed)
   end
+
+  defp sinks!(nil, _heads), do: nil
+
+  defp sinks!(sinks, heads) do
+    sinks = Kernel.floating(sinks)
+    Kernel.expect!(sinks.shape == {heads}, ":sinks to be one for each head", [sinks])
+    sinks
+  end
+
+  defp known(nil, _type), do: nil
+  defp known(%{type: {:u, 8}} = hidden, _type), do: hidden
+  defp known(%{type: type} = x, _type) when type in @types, do: x
+  defp known(x, type), do: Nx.as_type(x, type)
 
   defp sizes!(%{shape: query} = q, %{shape: key} = k, %{shape: value} = v) do
     with {batch, heads, positions, features} <- query,
@@ -85,6 +99,9 @@ defmodule Emily.Fast.Attention do
 
   defp composed(attention, query, key, value),
     do: attended(attention, query, key, value, nil, nil)
+
+  defp composed(%{sinks: true} = attention, query, key, value, sinks),
+    do: attended(attention, query, key, value, nil, sinks)
 
   defp composed(attention, query, key, value, mask),
     do: attended(attention, query, key, value, mask, nil)

@@ -406,13 +406,17 @@ pub enum Op {
         base: Option<f64>,
         scale: f64,
     },
-    /// Query, key, value, and a mask if there is one, all as batch, heads, positions, features.
+    /// Query, key and value, all as batch, heads, positions, features; a mask if there is one; and `sinks`, if there
+    /// are.
     ///
     /// A mask of u8 says where to look, one of floats is added to the scores; it broadcasts to batch,
     /// heads, positions of the query, positions of the key. The query's heads are a multiple of the
-    /// key's and the value's, each of which serves that many in a row.
+    /// key's and the value's, each of which serves that many in a row. Sinks are a score for each of the query's
+    /// heads, which takes a share of the weights and has no value.
     Attention {
         scale: f64,
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        sinks: bool,
     },
     /// Tensor, and if there is another, what the result is multiplied with; it has the same shape.
     Activation {

@@ -1,4 +1,4 @@
-// softmax(scale * query key^T + mask) value, a block of the query's positions at a time.
+// softmax(scale * query key^T + mask) value, perhaps with sinks, a block of the query's positions at a time.
 //
 // The scores of a block are in memory as f32, for all positions of the key; nothing is as large as all
 // scores. Heads that share a key and a value are rows of one block. Many rows are multiplied as matrices
@@ -60,8 +60,8 @@ struct Mask {
 };
 
 // The mask as if it had the four axes of the scores.
-Mask mask_of(const std::vector<array>& inputs) {
-  if (inputs.size() < 4) {
+Mask mask_of(const std::vector<array>& inputs, bool any) {
+  if (!any) {
     return {};
   }
   const auto& a = inputs[3];
@@ -78,12 +78,38 @@ Mask mask_of(const std::vector<array>& inputs) {
   return {rows, stride(3), float_type(a), width == 1, true};
 }
 
+// A score for each head that takes part in the softmax and has no value, if there are such.
+struct Sinks {
+  const char* data;
+  int64_t step;
+  Float type;
+  bool any;
+
+  void store(size_t h, float* score) const {
+    kernels().widen(type, data + int64_t(h) * step, 1, 1, 1, score);
+  }
+};
+
+Sinks sinks_of(const std::vector<array>& inputs, bool any) {
+  if (!any) {
+    return {};
+  }
+  const auto& a = inputs.back();
+  return {a.data<char>(), a.strides(0) * int64_t(a.itemsize()), float_type(a), true};
+}
+
 struct Problem {
   size_t batch, key_heads, group, positions, seen, features, width;
   float scale;
   Float type;
   Heads query, key, value, out;
   Mask mask;
+  Sinks sinks;
+
+  // Scores of a row: of the positions, and the sink's behind them.
+  size_t scores() const {
+    return seen + sinks.any;
+  }
 
   // Of all heads that share a key.
   size_t rows() const {
@@ -114,7 +140,8 @@ size_t room_size(const Problem& p) {
   auto panel = kernels().panel;
   auto seen = rounded_up(p.seen, panel), width = rounded_up(p.width, panel);
   auto packed = p.few() ? 0 : seen * p.features + p.seen * width;
-  return packed + p.block() * (p.features + seen + width);
+  auto scores = rounded_up(p.scores(), panel);
+  return packed + p.block() * (p.features + scores + width);
 }
 
 Room room_in(const Problem& p, float* from) {
@@ -125,8 +152,8 @@ Room room_in(const Problem& p, float* from) {
   room.values = room.keys + (p.few() ? 0 : seen * p.features);
   room.query = room.values + (p.few() ? 0 : p.seen * width);
   room.scores = room.query + p.block() * p.features;
-  room.out = room.scores + p.block() * seen;
-  room.score_stride = seen;
+  room.score_stride = rounded_up(p.scores(), panel);
+  room.out = room.scores + p.block() * room.score_stride;
   room.out_stride = width;
   return room;
 }
@@ -177,7 +204,7 @@ void score(const Problem& p, size_t b, size_t h, size_t rows, const Room& room) 
       rows,
       p.features,
       room.keys,
-      room.score_stride / kernels().panel,
+      rounded_up(p.seen, kernels().panel) / kernels().panel,
       false,
       room.scores,
       room.score_stride);
@@ -238,7 +265,10 @@ void attend(
   for (size_t row = 0; row < rows; row++) {
     auto scores = room.scores + row * room.score_stride;
     p.mask.apply(b, head(row), position(row), p.seen, scores);
-    kernels().softmax(Float::f32, scores, p.seen, scores);
+    if (p.sinks.any) {
+      p.sinks.store(head(row), scores + p.seen);
+    }
+    kernels().softmax(Float::f32, scores, p.scores(), scores);
   }
   gather(p, b, key_head, rows, room);
   for (size_t row = 0; row < rows; row++) {
@@ -272,8 +302,8 @@ void attend_all(const Problem& p, float* rooms) {
 
 class EmilyAttention : public HostPrimitive {
  public:
-  EmilyAttention(mlx::core::Stream s, float scale)
-      : HostPrimitive(s), scale_(scale) {}
+  EmilyAttention(mlx::core::Stream s, float scale, bool sinks)
+      : HostPrimitive(s), scale_(scale), sinks_(sinks) {}
 
   // Heads lie beside each other in the result's memory, as whoever joins them again wants them.
   void eval_cpu(const std::vector<array>& inputs, array& out) override {
@@ -307,8 +337,8 @@ class EmilyAttention : public HostPrimitive {
     return state() == static_cast<const EmilyAttention&>(other).state();
   }
 
-  float state() const {
-    return scale_;
+  std::pair<float, bool> state() const {
+    return {scale_, sinks_};
   }
 
  private:
@@ -333,10 +363,12 @@ class EmilyAttention : public HostPrimitive {
         heads_of(key),
         heads_of(value),
         heads_of(out),
-        mask_of(inputs)};
+        mask_of(inputs, inputs.size() == (sinks_ ? 5 : 4)),
+        sinks_of(inputs, sinks_)};
   }
 
   float scale_;
+  bool sinks_;
 };
 
 } // namespace
@@ -348,8 +380,9 @@ extern "C" int emily_attention(
     const mlx_array key,
     const mlx_array value,
     const mlx_array mask,
+    const mlx_array sinks,
     float scale,
     const mlx_stream s) {
   return emily::made<emily::EmilyAttention>(
-      res, {query, key, value, mask}, s, scale);
+      res, {query, key, value, mask, sinks}, s, scale, sinks.ctx != nullptr);
 }

@@ -14,7 +14,7 @@ extern "C" {
  * Operations that stand for several, each of which is one primitive for the host's processor.
  *
  * All are of f32, f16 or bf16, one type in a call; sums are in f32. The stream is one of the CPU. Shapes
- * are the caller's to check. A factor, gamma, mask or sum that there is not is an empty array.
+ * are the caller's to check. A factor, gamma, mask, sinks or sum that there is not is an empty array.
  */
 
 /** (x - mean) / sqrt(variance + epsilon) * gamma + beta along the last axis. */
@@ -72,6 +72,9 @@ int emily_activation(
  * The mask broadcasts to the scores. One of bytes has zeros where not to look: such scores become the least
  * finite number, so that where nothing is to be seen all positions count alike. One of floats, of any of the
  * three types, is added; where it is -inf for all positions, the result is not a number.
+ *
+ * Sinks, of any of the three types, are a score for each head of the query, which takes a share of the weights and
+ * has no value.
  */
 int emily_attention(
     mlx_array* res,
@@ -79,6 +82,7 @@ int emily_attention(
     const mlx_array key,
     const mlx_array value,
     const mlx_array mask,
+    const mlx_array sinks,
     float scale,
     const mlx_stream s);
 

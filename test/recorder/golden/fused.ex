@@ -192,9 +192,17 @@ defmodule Emily.Golden.Fused do
             Enum.reject([query, key, value, mask], &is_nil/1),
             &attend/1,
             :list
-          ),
+          ) ++ sinking(type, h, [query, key, value, mask]),
         do: one
   end
+
+  defp sinking(type, heads, [%Nx.Tensor{} | _others] = inputs) do
+    inputs = Enum.reject(inputs, &is_nil/1) ++ [Values.random(type, {heads}, -2, 4)]
+    record(%{attention: %{scale: 0.5, sinks: true}}, inputs, &attend_with_sinks/1, :list)
+  end
+
+  # Layouts of the query are no others with sinks.
+  defp sinking(_type, _heads, [_view | _others]), do: []
 
   # The last position of the query sees all.
   defp causal(t, s), do: Nx.as_type(Nx.tril(Nx.broadcast(1, {t, s}), k: s - t), {:u, 8})
@@ -204,6 +212,19 @@ defmodule Emily.Golden.Fused do
     [key, value] = for x <- [key, value], do: repeated(x, group)
     scores = Nx.multiply(Nx.dot(query, [3], [0, 1], key, [3], [0, 1]), 0.5)
     weights = scores |> masked(mask) |> softmax_of()
+    Nx.dot(weights, [3], [0, 1], value, [2], [0, 1])
+  end
+
+  defp attend_with_sinks([query, key, value | more]) do
+    {mask, [sinks]} = Enum.split(more, -1)
+    group = div(Nx.axis_size(query, 1), Nx.axis_size(key, 1))
+    [key, value] = for x <- [key, value], do: repeated(x, group)
+    scores = Nx.multiply(Nx.dot(query, [3], [0, 1], key, [3], [0, 1]), 0.5)
+    scores = masked(scores, mask)
+    {b, h, t, s} = scores.shape
+    sinks = sinks |> Nx.reshape({1, h, 1, 1}) |> Nx.broadcast({b, h, t, 1})
+    weights = softmax_of(Nx.concatenate([scores, sinks], axis: 3))
+    weights = Nx.slice_along_axis(weights, 0, s, axis: 3)
     Nx.dot(weights, [3], [0, 1], value, [2], [0, 1])
   end
 

@@ -79,10 +79,18 @@ pub(super) fn result(op: &Op, inputs: &[TensorType]) -> Result<(Type, Vec<i32>)>
             expect(x.shape == factor.shape, op, inputs, "of equal shape")?;
             Ok(first(x))
         }
-        (Op::Attention { .. }, [query, key, value, mask @ ..]) if mask.len() < 2 => Ok((
-            query.ty,
-            attended(op, inputs, [query, key, value], mask.first())?,
-        )),
+        (Op::Attention { sinks, .. }, [query, key, value, more @ ..])
+            if more.len() < 2 + usize::from(*sinks) =>
+        {
+            let (mask, given) = mask_and_sinks(more, *sinks);
+            let dims = attended(op, inputs, [query, key, value], mask)?;
+            let fits = match given {
+                Some(sinks) => sinks.shape.dims() == &dims[1..2],
+                None => !sinks,
+            };
+            expect(fits, op, inputs, "and sinks for each of the query's heads")?;
+            Ok((query.ty, dims))
+        }
         (
             Op::DotAdd {
                 contract_a,
@@ -107,17 +115,30 @@ pub(super) fn result(op: &Op, inputs: &[TensorType]) -> Result<(Type, Vec<i32>)>
     }
 }
 
+/// What attention has beside query, key and value, of two inputs at most.
+pub(crate) fn mask_and_sinks<T>(more: &[T], sinks: bool) -> (Option<&T>, Option<&T>) {
+    match more.split_last() {
+        Some((sinks_, mask)) if sinks => (mask.first(), Some(sinks_)),
+        _ => (more.first(), None),
+    }
+}
+
 /// Of the types that their kernels have, all the same but for a mask.
 fn check_types(op: &Op, inputs: &[TensorType]) -> Result<()> {
-    let mask = |at: usize| matches!(op, Op::Attention { .. }) && at == 3;
+    // A mask is of bytes or of any float, and sinks are of any float.
+    let any_float = |at: usize| matches!(op, Op::Attention { .. }) && at >= 3;
+    let bytes = |at: usize| match op {
+        Op::Attention { sinks, .. } => at == 3 && !(*sinks && inputs.len() == 4),
+        _ => false,
+    };
     let rope = matches!(op, Op::Rope { .. });
     let mut types = inputs.iter().enumerate();
     let first = inputs.first().map(|input| input.ty);
     let fit = types.all(|(at, input)| match input.ty {
         ty if rope && at == 1 => ty == Type::S32,
         Type::F32 if rope && at == 2 => true,
-        Type::U8 => mask(at),
-        ty @ (Type::Bf16 | Type::F16 | Type::F32) => mask(at) || Some(ty) == first,
+        Type::U8 => bytes(at),
+        ty @ (Type::Bf16 | Type::F16 | Type::F32) => any_float(at) || Some(ty) == first,
         _ => false,
     });
     expect(fit, op, inputs, "of one of the types bf16, f16 and f32")
@@ -205,7 +226,7 @@ mod tests {
 
     #[test]
     fn results_have_the_shape_of_what_they_are_of() {
-        let attention = Op::Attention { scale: 1.0 };
+        let [attention, sinking] = [false, true].map(|sinks| Op::Attention { scale: 1.0, sinks });
         let rms_norm = Op::RmsNorm { epsilon: 1e-6 };
         let silu = Op::Activation {
             function: ActivationFunction::Silu,
@@ -224,6 +245,16 @@ mod tests {
                     "u8[5][7]",
                 ],
                 "f32[1][4][5][8]",
+            ),
+            (
+                &sinking,
+                &[
+                    "bf16[1][4][5][6]",
+                    "bf16[1][2][7][6]",
+                    "bf16[1][2][7][8]",
+                    "f32[4]",
+                ],
+                "bf16[1][4][5][8]",
             ),
             (
                 &Op::RotaryEmbedding,
@@ -278,7 +309,7 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_refused_in_words() {
         let layer_norm = Op::LayerNorm { epsilon: 1e-5 };
-        let attention = Op::Attention { scale: 1.0 };
+        let [attention, sinking] = [false, true].map(|sinks| Op::Attention { scale: 1.0, sinks });
         for (op, inputs, problem) in [
             (&Op::Softmax, &["f32"][..], "with at least one axis"),
             (
@@ -325,6 +356,43 @@ mod tests {
                     "u8[4][7]",
                 ],
                 "and a mask that broadcasts",
+            ),
+            (
+                &sinking,
+                &[
+                    "f32[1][2][5][6]",
+                    "f32[1][2][7][6]",
+                    "f32[1][2][7][8]",
+                    "f32[5][7]",
+                    "f32[3]",
+                ],
+                "and sinks for each of the query's heads",
+            ),
+            (
+                &sinking,
+                &["f32[1][2][5][6]", "f32[1][2][7][6]", "f32[1][2][7][8]"],
+                "and sinks for each of the query's heads",
+            ),
+            (
+                &sinking,
+                &[
+                    "f32[1][2][5][6]",
+                    "f32[1][2][7][6]",
+                    "f32[1][2][7][8]",
+                    "u8[2]",
+                ],
+                "of one of the types bf16, f16 and f32",
+            ),
+            (
+                &attention,
+                &[
+                    "f32[1][2][5][6]",
+                    "f32[1][2][7][6]",
+                    "f32[1][2][7][8]",
+                    "u8[5][7]",
+                    "f32[2]",
+                ],
+                "of another number",
             ),
         ] {
             let error = infer(op, &tensors(inputs)).unwrap_err().to_string();

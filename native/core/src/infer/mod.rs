@@ -7,6 +7,7 @@ pub(crate) mod quantized;
 mod shapes;
 mod sliding;
 
+pub(crate) use fused::mask_and_sinks;
 use smallvec::{SmallVec, smallvec};
 
 use crate::{

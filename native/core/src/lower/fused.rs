@@ -7,6 +7,7 @@ use super::{
 };
 use crate::{
     ActivationFunction, Array, Device, Error, Op, Result, Stream, TensorType, Type, infer,
+    infer::mask_and_sinks,
     mlx::{Mlx, fits_one_kernel, fits_rotary, fits_short_attention, is_cuda},
 };
 
@@ -45,20 +46,10 @@ pub(super) fn lower(
             let frequencies = frequencies.first().copied();
             mlx.rope(x, offset, frequencies, (*dims, *traditional, *base, *scale))
         }
-        (Op::Attention { scale }, [query, key, value, mask])
-            if mlx.device() == Device::Gpu
-                && is_cuda()
-                && fits_short_attention(query, key, value) =>
-        {
-            mlx.short_attention([query, key, value], mask, *scale)
-        }
-        (Op::Attention { scale }, [query, key, value, mask @ ..]) => {
-            let mask = mask.first().map(|mask| match (mlx.device(), mask.ty()) {
-                (Device::Cpu, _) => Ok((*mask).clone()),
-                (_, Type::U8) => truth(mlx, mask),
-                _ => cast(mlx, mask, out.ty),
-            });
-            mlx.attention(query, key, value, mask.transpose()?.as_ref(), *scale)
+        (Op::Attention { scale, sinks }, [query, key, value, more @ ..]) => {
+            let (mask, sinks) = mask_and_sinks(more, *sinks);
+            let inputs = [*query, *key, *value];
+            attended(mlx, inputs, mask.copied(), sinks.copied(), *scale)
         }
         (Op::Activation { function }, [x, factor @ ..]) => {
             let factor = factor.first().copied();
@@ -96,6 +87,32 @@ pub(super) fn lower(
             op.name()
         ))),
     }
+}
+
+fn attended(
+    mlx: Mlx,
+    [query, key, value]: [&Array; 3],
+    mask: Option<&Array>,
+    sinks: Option<&Array>,
+    scale: f64,
+) -> Result<Array> {
+    let inputs = [query, key, value];
+    if mlx.device() == Device::Cpu {
+        return mlx.attention(inputs, mask, sinks, scale);
+    }
+    if let (Some(mask), None) = (mask, sinks)
+        && is_cuda()
+        && fits_short_attention(query, key, value)
+    {
+        return mlx.short_attention(inputs, mask, scale);
+    }
+    let mask = mask.map(|mask| match mask.ty() {
+        Type::U8 => truth(mlx, mask),
+        _ => cast(mlx, mask, query.ty()),
+    });
+    let sinks = sinks.map(|sinks| cast(mlx, sinks, query.ty()));
+    let (mask, sinks) = (mask.transpose()?, sinks.transpose()?);
+    mlx.attention(inputs, mask.as_ref(), sinks.as_ref(), scale)
 }
 
 /// A rotary embedding, of the RMS norm where there is a gamma and an epsilon.

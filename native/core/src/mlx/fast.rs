@@ -182,23 +182,23 @@ impl Mlx {
         })
     }
 
-    /// On a GPU the mask is of booleans, or of the query's type; else of bytes or of any float.
+    /// On a GPU the mask is of booleans, or of the query's type, as the sinks are; else it is of bytes or of any float,
+    /// and sinks are of any float.
     pub(crate) fn attention(
         self,
-        query: &Array,
-        key: &Array,
-        value: &Array,
+        [query, key, value]: [&Array; 3],
         mask: Option<&Array>,
+        sinks: Option<&Array>,
         scale: f64,
     ) -> Result<Array> {
         let (mode, scale) = (if mask.is_some() { c"array" } else { c"" }, scale as f32);
-        let mask = mask.map_or(NONE, Array::raw);
+        let [mask, sinks] = [mask, sinks].map(|input| input.map_or(NONE, Array::raw));
         let (query, key, value) = (query.raw(), key.raw(), value.raw());
         // SAFETY: the handles are live or null where that is allowed, the text is read before the call
         // returns, and the result's handle is writable.
         Array::stored(|out| unsafe {
             if self.device() == Device::Cpu {
-                return sys::emily_attention(out, query, key, value, mask, scale, self.0);
+                return sys::emily_attention(out, query, key, value, mask, sinks, scale, self.0);
             }
             sys::mlx_fast_scaled_dot_product_attention(
                 out,
@@ -208,7 +208,7 @@ impl Mlx {
                 scale,
                 mode.as_ptr(),
                 mask,
-                NONE,
+                sinks,
                 false,
                 self.0,
             )

@@ -25,6 +25,11 @@ const SIZES: [Sizes; 9] = [
 
 const SCALE: f64 = 0.25;
 
+const PLAIN: Op = Op::Attention {
+    scale: SCALE,
+    sinks: false,
+};
+
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum MaskKind {
     Bytes,
@@ -35,6 +40,7 @@ struct Attention {
     ty: Type,
     inputs: [Numbers; 3],
     mask: Option<(Numbers, MaskKind)>,
+    sinks: Option<(Numbers, Type)>,
 }
 
 impl Attention {
@@ -44,16 +50,22 @@ impl Attention {
             Numbers::drawn(22, ty, &[b, k, s, d], 2.0),
             Numbers::drawn(23, ty, &[b, k, s, e], 2.0),
         ];
-        let mask = None;
-        Self { ty, inputs, mask }
+        let (mask, sinks) = (None, None);
+        Self {
+            ty,
+            inputs,
+            mask,
+            sinks,
+        }
     }
 
     fn check(&self, stream: &Stream, layout: Layout) {
         let [query, key, value] = &self.inputs;
         let mask = self.mask.as_ref();
+        let sinks = self.sinks.as_ref().map(|(sinks, _)| sinks);
         let bytes = |kind: MaskKind| kind == MaskKind::Bytes;
         let of = mask.map(|(mask, kind)| (mask, bytes(*kind)));
-        let expected = oracle::attention([query, key, value], of, SCALE);
+        let expected = oracle::attention([query, key, value], of, sinks, SCALE);
         let inputs = self
             .inputs
             .iter()
@@ -62,9 +74,17 @@ impl Attention {
             MaskKind::Bytes => layout.tensor(stream, Type::U8, mask),
             MaskKind::Added(ty) => layout.tensor(stream, ty, mask),
         });
-        let inputs: Vec<Tensor> = inputs.chain(mask).collect();
+        let sinks = self
+            .sinks
+            .as_ref()
+            .map(|(sinks, ty)| layout.tensor(stream, *ty, sinks));
+        let inputs: Vec<Tensor> = inputs.chain(mask).chain(sinks).collect();
         let inputs: Vec<&Tensor> = inputs.iter().collect();
-        let got = apply(stream, &Op::Attention { scale: SCALE }, &inputs);
+        let op = Op::Attention {
+            scale: SCALE,
+            sinks: self.sinks.is_some(),
+        };
+        let got = apply(stream, &op, &inputs);
         let shapes: Vec<_> = inputs
             .iter()
             .map(|input| input.tensor_type().to_string())
@@ -140,6 +160,38 @@ fn masks_hide_what_they_say() {
     });
 }
 
+#[test]
+fn sinks_take_their_share() {
+    on_each_device(|stream| {
+        for ty in TYPES {
+            for sizes in SIZES {
+                let [b, h, _, t, s, ..] = sizes;
+                for (kind, hidden) in [
+                    (None, 0.0),
+                    (Some(MaskKind::Bytes), 0.0),
+                    (Some(MaskKind::Added(ty)), f64::NEG_INFINITY),
+                ] {
+                    // Every third position is hidden, and of one row in two all: the sink alone is left.
+                    let seen = |at: usize| at / s % 2 == 0 && at % 3 != 1;
+                    let values = (0..b * t * s).map(|at| match seen(at) {
+                        true => 1.0,
+                        false => hidden,
+                    });
+                    let mask = Numbers::new(&[b, 1, t, s], values.collect());
+                    let of = [ty, Type::F32][usize::from(stream.device() == Device::Cpu)];
+                    let attention = Attention {
+                        mask: kind.map(|kind| (mask, kind)),
+                        sinks: Some((Numbers::drawn(25, of, &[h], 3.0), of)),
+                        ..Attention::drawn(ty, sizes)
+                    };
+                    attention.check(stream, LAYOUTS[0]);
+                    attention.check(stream, LAYOUTS[1]);
+                }
+            }
+        }
+    });
+}
+
 /// Where nothing is to be seen: a mask of bytes makes all positions count alike, as a sum with the least
 /// number does; one of minus infinities leaves nothing to count with.
 #[test]
@@ -184,14 +236,14 @@ fn huge_scores_do_not_overflow() {
                     ..attention.inputs[0].clone()
                 };
                 let [query, key, value] = &attention.inputs;
-                let expected = oracle::attention([query, key, value], None, SCALE);
+                let expected = oracle::attention([query, key, value], None, None, SCALE);
                 let inputs: Vec<_> = attention
                     .inputs
                     .iter()
                     .map(|x| x.tensor(stream, ty))
                     .collect();
                 let inputs: Vec<_> = inputs.iter().collect();
-                let got = apply(stream, &Op::Attention { scale: SCALE }, &inputs);
+                let got = apply(stream, &PLAIN, &inputs);
                 let got = Numbers::read(&got);
                 assert!(got.values.iter().all(|x| x.is_finite()));
                 if stream.device() == Device::Cpu {
@@ -216,7 +268,7 @@ fn what_is_not_a_number_spreads_to_what_sees_it() {
                 .map(|x| x.tensor(stream, Type::F32))
                 .collect();
             let inputs: Vec<_> = inputs.iter().collect();
-            let got = apply(stream, &Op::Attention { scale: SCALE }, &inputs);
+            let got = apply(stream, &PLAIN, &inputs);
             let got = Numbers::read(&got);
             assert!(got.values[0].is_nan());
             assert!(got.values.last().unwrap().is_finite());

@@ -105,6 +105,7 @@ fn normal_share(x: f64) -> f64 {
 pub fn attention(
     [query, key, value]: [&Numbers; 3],
     mask: Option<(&Numbers, bool)>,
+    sinks: Option<&Numbers>,
     scale: f64,
 ) -> Numbers {
     let &[batch, heads, positions, features] = &query.dims[..] else {
@@ -127,8 +128,9 @@ pub fn attention(
                 Some((_, true)) => dot * scale,
             }
         };
-        let scores = Numbers::new(&[seen], (0..seen).map(score).collect());
-        let weights = softmax(&scores).values;
+        let sink = sinks.map(|sinks| sinks.values[h]);
+        let scores: Vec<f64> = (0..seen).map(score).chain(sink).collect();
+        let weights = softmax(&Numbers::new(&[scores.len()], scores)).values;
         out.extend((0..width).map(|place| {
             let value = |s: usize| value.values[(group * seen + s) * width + place];
             (0..seen).map(|s| weights[s] * value(s)).sum::<f64>()

@@ -110,7 +110,10 @@ impl Bench<'_> {
         let query = self.drawn(&[1, heads, positions, features]);
         let key = self.drawn(&[1, heads, seen, features]);
         let what = format!("attention {heads}: {positions}, {seen}, {features}");
-        let op = Op::Attention { scale: 0.125 };
+        let op = Op::Attention {
+            scale: 0.125,
+            sinks: false,
+        };
         self.run(&what, &op, &[&query, &key, &key], |plain| {
             plain.attention([&query, &key, &key], 0.125)
         });

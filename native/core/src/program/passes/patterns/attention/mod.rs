@@ -121,7 +121,13 @@ fn fused<'g, 'a>(
     inputs.extend(scores.mask(&mut fusion, graph, ty)?.as_slice());
     let fits = axes <= 4 && scale.is_finite() && graph.dims(scores.product).len() == axes;
     let attention = fusion
-        .add(Op::Attention { scale }, &inputs)
+        .add(
+            Op::Attention {
+                scale,
+                sinks: false,
+            },
+            &inputs,
+        )
         .filter(|_| fits)?;
     let mut dims = graph.dims(value).to_vec();
     if weights == 1 {
