@@ -172,7 +172,7 @@ fn sinks_take_their_share() {
                     (Some(MaskKind::Added(ty)), f64::NEG_INFINITY),
                 ] {
                     // Every third position is hidden, and of one row in two all: the sink alone is left.
-                    let seen = |at: usize| at / s % 2 == 0 && at % 3 != 1;
+                    let seen = |at: usize| (at / s).is_multiple_of(2) && at % 3 != 1;
                     let values = (0..b * t * s).map(|at| match seen(at) {
                         true => 1.0,
                         false => hidden,
