@@ -5,13 +5,12 @@ use std::{
     collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
-    process::Command,
 };
 
-use anyhow::{Context as _, Result};
-use tempfile::TempDir;
+use anyhow::Result;
 
-use crate::{failure::Failure, process, progress, workspace};
+use super::apt::Apt;
+use crate::{failure::Failure, progress, workspace};
 
 /// The files of `packages` for `arch`, a processor as Debian spells it, in a folder named `name`.
 ///
@@ -27,7 +26,9 @@ pub fn unpacked(arch: &str, packages: &[&str], name: &str) -> Result<PathBuf> {
         .prefix(".packages-")
         .tempdir_in(workspace::folder_of(&place)?)?;
     let fetched = || -> Result<()> {
-        let apt = Apt::new(arch)?;
+        let state = tempfile::tempdir()?;
+        let apt = Apt::new(arch, state.path())?;
+        apt.update()?;
         apt.unpack(packages, draft.path())?;
         // Packages of one source share its documentation, which one of them has.
         let others = absent_documentation(draft.path())?;
@@ -65,65 +66,6 @@ fn absent_documentation(root: &Path) -> Result<BTreeSet<String>> {
         }
     }
     Ok(absent)
-}
-
-/// An apt for one processor, with lists of its own.
-struct Apt {
-    arch: String,
-    state: TempDir,
-}
-
-impl Apt {
-    fn new(arch: &str) -> Result<Self> {
-        let apt = Self {
-            arch: arch.to_owned(),
-            state: tempfile::tempdir()?,
-        };
-        let state = apt.state.path();
-        for folder in ["lists/partial", "cache/archives/partial"] {
-            fs::create_dir_all(state.join(folder))
-                .with_context(|| format!("making {}", state.display()))?;
-        }
-        fs::write(state.join("status"), "")?;
-        process::output(apt.get(state).arg("update"))?;
-        Ok(apt)
-    }
-
-    /// Fetches `packages` and puts their files into `root`.
-    fn unpack(&self, packages: &[&str], root: &Path) -> Result<()> {
-        let files = tempfile::tempdir_in(self.state.path())?;
-        process::output(self.get(files.path()).arg("download").args(packages))?;
-        for entry in fs::read_dir(files.path())? {
-            process::output(
-                Command::new("dpkg-deb")
-                    .arg("--extract")
-                    .arg(entry?.path())
-                    .arg(root),
-            )?;
-        }
-        Ok(())
-    }
-
-    /// The start of a command line, which runs in `folder`.
-    fn get(&self, folder: &Path) -> Command {
-        let state = self.state.path();
-        let of = |name: &str, value: &str| format!("{name}={}", state.join(value).display());
-        let mut apt = Command::new("apt-get");
-        apt.current_dir(folder).arg("--quiet=2");
-        for option in [
-            format!("APT::Architecture={}", self.arch),
-            format!("APT::Architectures={}", self.arch),
-            of("Dir::State", ""),
-            of("Dir::State::lists", "lists"),
-            of("Dir::State::status", "status"),
-            of("Dir::Cache", "cache"),
-            // Whoever runs this may read these folders; apt's own user may not.
-            "APT::Sandbox::User=".to_owned(),
-        ] {
-            apt.args(["-o", &option]);
-        }
-        apt
-    }
 }
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ use crate::{
     failure::Failure,
     python::{self, Python},
     targets::{Selection, Targets},
+    toolchain::Toolchain,
     workspace,
 };
 
@@ -46,19 +47,30 @@ pub fn tools(selection: &Selection) -> Result<Tools> {
     let rust = rust::find(&selection.target.triple)?;
     let targets = Targets::load()?;
     let host = &targets.targets[targets.host()?].triple;
-    let own = rust.toolchain.libraries(host).join("bin/rust-lld");
-    let linker = own.is_file().then_some(own).or_else(|| in_path("lld"));
-    let linker = linker.ok_or_else(|| {
+    let linker = linker(&rust.toolchain, host)?;
+    Ok(Tools {
+        rust,
+        linker,
+        packages: python::with("cross", &TOOLS)?,
+    })
+}
+
+/// LLVM's linker: that of `toolchain`, of the one in use, or of the system.
+fn linker(toolchain: &Toolchain, host: &str) -> Result<PathBuf> {
+    let of = |toolchain: &Toolchain| {
+        let own = toolchain.libraries(host).join("bin/rust-lld");
+        own.is_file().then_some(own)
+    };
+    let found = of(toolchain)
+        .or_else(|| of(&Toolchain::named(None).ok()?))
+        .or_else(|| in_path("lld"));
+    found.ok_or_else(|| {
         Failure::new(
             "LLVM's linker, which links for macOS, is missing",
             "apt-get install lld",
         )
         .fact("looked for", "rust-lld in the toolchain, lld in PATH")
-    })?;
-    Ok(Tools {
-        rust,
-        linker,
-        packages: python::with("cross", &TOOLS)?,
+        .into()
     })
 }
 

@@ -1,16 +1,19 @@
 //! Builds for other targets than this machine: for macOS from Linux, and for Linux on another processor.
 //!
 //! `rust` finds a toolchain with the target's standard library, or its sources; `macos` and `linux` say
-//! what compiles and links C++; `stub` writes what stands in for macOS's own libraries, `debian` fetches
-//! packages of another processor. What is made for this lies in `target/cross/`.
+//! what compiles and links C++; `stub` writes what stands in for macOS's own libraries. What this machine
+//! lacks is Debian's: `kit` has tools in the cache, `debian` packages for another processor, and `apt`
+//! fetches both. What is made for this lies in `target/cross/`.
 
+mod apt;
 pub mod debian;
+mod kit;
 mod linux;
 mod macos;
 mod rust;
 mod stub;
 
-pub use linux::runner;
+pub use linux::{compiler, runner};
 
 use std::{
     path::{Path, PathBuf},
@@ -33,13 +36,22 @@ pub fn obstacle(selection: &Selection) -> Option<String> {
         "macos" => macos::tools(selection).map(|_| ()),
         _ => linux::tools(selection).map(|_| ()),
     };
-    found.err().map(|error| {
-        format!("{error:#}")
-            .lines()
-            .next()
-            .unwrap_or_default()
-            .to_owned()
-    })
+    found.err().map(|error| reason(&error))
+}
+
+/// What an error says in one line: what is missing, and why it could not be had.
+pub fn reason(error: &anyhow::Error) -> String {
+    let text = format!("{error:#}");
+    let mut lines = text.lines();
+    let what = lines.next().unwrap_or_default();
+    // A cause may have a cause of its own, further to the right.
+    let causes = lines.filter_map(|line| line.split_once("cause:"));
+    let causes = causes.map(|(_, cause)| cause.trim());
+    [what]
+        .into_iter()
+        .chain(causes)
+        .collect::<Vec<_>>()
+        .join(": ")
 }
 
 /// Cargo's `command` for `selection` against `prefix`, up to the packages that it is for.
@@ -103,6 +115,19 @@ mod tests {
         assert_eq!(
             for_target("CXXFLAGS", "aarch64-apple-darwin"),
             "CXXFLAGS_aarch64_apple_darwin"
+        );
+    }
+
+    #[test]
+    fn a_reason_is_one_line_with_its_causes() {
+        let missing = || Failure::new("there is no qemu", "apt-get install qemu");
+        assert_eq!(reason(&missing().into()), "there is no qemu");
+        let cause = anyhow::anyhow!("no network\nat all");
+        let fetched = Failure::new("it could not be had", "again").because(&cause);
+        let missing = missing().fact("looked for", "it").because(&fetched.into());
+        assert_eq!(
+            reason(&missing.into()),
+            "there is no qemu: it could not be had: no network"
         );
     }
 

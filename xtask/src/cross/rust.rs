@@ -4,6 +4,7 @@ use std::{fs, path::Path, process::Command};
 
 use anyhow::{Result, bail};
 
+use super::kit;
 use crate::{failure::Failure, process, settings, toolchain::Toolchain};
 
 /// What rustc and Cargo to build with, and how.
@@ -14,7 +15,8 @@ pub struct Rust {
     pub builds_std: bool,
 }
 
-/// The toolchain of `EMILY_RUST_TOOLCHAIN`, or else the one in use, with what it takes for `triple`.
+/// The toolchain of `EMILY_RUST_TOOLCHAIN`, or else the one in use, with what it takes for `triple`;
+/// where that one has nothing for it, Debian's.
 pub fn find(triple: &str) -> Result<Rust> {
     let name = settings::rust_toolchain();
     let toolchain = Toolchain::named(name.as_deref())?;
@@ -31,21 +33,17 @@ pub fn find(triple: &str) -> Result<Rust> {
                 builds_std: true,
             });
         }
-        let (word, of) = name.map_or(("", String::new()), |name| (" --toolchain ", name));
-        bail!(
-            Failure::new(
-                format!("the Rust toolchain has no standard library for {triple}"),
-                format!("rustup target add {triple}{word}{of}")
-            )
-            .fact("toolchain", toolchain.folder().display())
-            .fact(
-                "or",
-                format!(
-                    "{}=DIR, the `library` folder of that version's sources (MAINTAINING.md)",
-                    settings::RUST_SRC
-                )
-            )
-        );
+        return match name {
+            Some(name) => Err(lacking(triple, &toolchain, &format!(" --toolchain {name}")).into()),
+            None => {
+                let toolchain =
+                    kit::rust().map_err(|error| lacking(triple, &toolchain, "").because(&error))?;
+                Ok(Rust {
+                    toolchain,
+                    builds_std: true,
+                })
+            }
+        };
     };
     let version = process::output(Command::new(toolchain.program("rustc")).arg("--version"))?;
     check_version(&version, &sources)?;
@@ -53,6 +51,22 @@ pub fn find(triple: &str) -> Result<Rust> {
         toolchain: with_sources(&toolchain, &version, &sources, &super::folder("toolchain"))?,
         builds_std: true,
     })
+}
+
+/// What to do about a toolchain that has neither the library nor sources.
+fn lacking(triple: &str, toolchain: &Toolchain, chosen: &str) -> Failure {
+    Failure::new(
+        format!("the Rust toolchain has no standard library for {triple}"),
+        format!("rustup target add {triple}{chosen}"),
+    )
+    .fact("toolchain", toolchain.folder().display())
+    .fact(
+        "or",
+        format!(
+            "{}=DIR, the `library` folder of that version's sources (MAINTAINING.md)",
+            settings::RUST_SRC
+        ),
+    )
 }
 
 /// `toolchain` with `sources` in `place`, where it stays until one of them changes.
@@ -97,6 +111,8 @@ impl Rust {
     pub fn apply(&self, cargo: &mut Command) {
         cargo
             .env("RUSTC", self.toolchain.program("rustc"))
+            // What build scripts are told, too: the one that runs this program is another.
+            .env("CARGO", self.toolchain.program("cargo"))
             // rustup's would choose another one.
             .env_remove("RUSTUP_TOOLCHAIN");
         if self.builds_std {

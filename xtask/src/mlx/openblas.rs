@@ -15,7 +15,12 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::elf;
-use crate::{cross::debian, failure::Failure, process, settings, targets::Target};
+use crate::{
+    cross::{self, debian},
+    failure::Failure,
+    process, settings,
+    targets::Target,
+};
 
 /// What MLX calls BLAS and LAPACK through, where they are a library of their own.
 const OPENBLAS: &str = "libopenblas.so.0";
@@ -119,11 +124,11 @@ fn compiler(target: &Target) -> Result<Command> {
     let own = format!("CC_{}", target.triple.replace('-', "_"));
     let host = target.arch == env::consts::ARCH;
     let general = || host.then(|| env::var("CC").ok()).flatten();
-    let named = env::var(&own).ok().or_else(general);
-    let named = named.unwrap_or_else(|| match host {
-        true => "cc".to_owned(),
-        false => format!("{}-gcc", gnu_triple(target)),
-    });
+    let named = match env::var(&own).ok().or_else(general) {
+        Some(named) => named,
+        None if host => "cc".to_owned(),
+        None => return Ok(Command::new(cross::compiler(target)?)),
+    };
     let mut words = named.split_whitespace();
     let program = words
         .next()

@@ -133,6 +133,37 @@ pub fn newer_suites(sources: &[Source], old: &str, new: &str) -> Option<String> 
     ))
 }
 
+/// Suites of Debian's own, by which its sources are known.
+const DEBIAN: [&str; 8] = [
+    "bookworm",
+    "trixie",
+    "forky",
+    "sid",
+    "oldstable",
+    "stable",
+    "testing",
+    "unstable",
+];
+
+/// A line of a `sources.list` for Debian's `suite`, from where the machine has Debian's packages.
+pub fn line(sources: &[Source], suite: &str) -> Option<String> {
+    let source = sources.iter().find(|source| {
+        source
+            .suites
+            .iter()
+            .any(|name| DEBIAN.contains(&name.as_str()))
+            && source
+                .components
+                .split_whitespace()
+                .any(|name| name == "main")
+    })?;
+    Some(format!(
+        "deb [signed-by={}] {} {suite} main",
+        source.signed_by.as_deref().unwrap_or(KEYRING),
+        source.uris.split_whitespace().next()?
+    ))
+}
+
 /// A preferences file that keeps apt from taking anything of the release `new` by itself, while
 /// what was once taken from there is still kept up to date.
 pub fn preferences(new: &str) -> String {
@@ -231,6 +262,21 @@ mod tests {
              Types: deb\nURIs: http://mirror.invalid/debian\nSuites: trixie trixie-updates\n\
              Components: main\nSigned-By: /usr/share/keyrings/debian-archive-keyring.gpg\n"
         );
+    }
+
+    #[test]
+    fn any_suite_comes_from_where_debians_own_do() {
+        let line = |suites: &[&str], components: &str| line(&[source(suites, components)], "forky");
+        assert_eq!(
+            line(&["bookworm", "bookworm-updates"], "main contrib").unwrap(),
+            "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] \
+             http://mirror.invalid/debian forky main"
+        );
+        // Security updates come from elsewhere, and Ubuntu has no suites of these names.
+        for suites in ["bookworm-security", "noble", "nodistro"] {
+            assert_eq!(line(&[suites], "main"), None, "{suites}");
+        }
+        assert_eq!(line(&["bookworm"], "contrib"), None);
     }
 
     #[test]

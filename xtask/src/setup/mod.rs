@@ -11,9 +11,10 @@ mod plan;
 use std::{
     env::consts::OS,
     io::{IsTerminal as _, Write as _},
+    path::Path,
 };
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use facts::Facts;
 pub use facts::Need;
 use plan::Privilege;
@@ -116,6 +117,12 @@ pub fn require(needs: &[Need]) -> Result<()> {
     bail!(
         Failure::new("this machine is not ready", next(needs)).fact("missing", missing.join("\n"))
     );
+}
+
+/// A line of a `sources.list` for Debian's `suite`, which need not be this machine's.
+pub fn debian_source(suite: &str) -> Result<String> {
+    let sources = apt::sources(Path::new("/etc/apt"));
+    apt::line(&sources, suite).context("expected apt on this machine to know a source of Debian's")
 }
 
 /// Asks at the terminal.

@@ -59,10 +59,8 @@ fn bundle(
 
 /// emily-core's golden cases and golden programs, under qemu.
 fn golden(selection: &Selection) -> Result<Outcome> {
-    if cross::runner(selection).is_none() {
-        return Ok(Outcome::skipped(
-            "qemu, which runs programs for another processor, is not installed",
-        ));
+    if let Err(error) = cross::runner(&selection.target) {
+        return Ok(Outcome::skipped(&cross::reason(&error)));
     }
     let prefix = mlx::prefix(selection, None)?;
     let mut sum = Outcome::default();
