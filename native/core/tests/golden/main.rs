@@ -10,6 +10,7 @@
 mod case;
 mod compare;
 mod elements;
+mod quantized;
 mod replay;
 mod tolerance;
 mod types;
