@@ -1,15 +1,12 @@
 //! What compiled calls of small operations cost beyond MLX's own work, plain and fused, against MLX's Python.
 
-use std::process::Command;
-
 use anyhow::Result;
 use serde::Deserialize;
 
 use super::{
-    operations::last_line,
     report::{Goal, Row},
+    script,
 };
-use crate::{pin::Pin, process, python, settings, workspace};
 
 /// A call may cost so much, as a part of what it costs in MLX's Python.
 const MOST: f64 = 1.2;
@@ -42,23 +39,9 @@ impl Measured {
 
 /// The rows of the table; none without Nx's sources.
 pub fn rows() -> Result<Vec<Row>> {
-    let Some(path) = settings::deps_path() else {
-        return Ok(Vec::new());
-    };
-    let mlx = format!("mlx[cpu]=={}", Pin::load()?.mlx.version);
-    let mlx = python::with("bench", &[python::NUMPY, &mlx])?;
-    let measured = process::output(
-        Command::new("mix")
-            .current_dir(workspace::root())
-            .args(["run", "bench/fuse.exs"])
-            .arg(mlx.packages())
-            .env_remove(settings::BARE)
-            .env(settings::DEPS_PATH, path)
-            .env("MIX_ENV", "test")
-            .env("MIX_BUILD_PATH", workspace::root().join("_build/nx")),
-    )?;
-    let measured: Vec<Measured> = last_line(&measured)?;
-    Ok(measured.into_iter().map(Measured::row).collect())
+    let measured: Option<Vec<Measured>> = script::run("fuse.exs", || Ok(vec![script::mlx()?]))?;
+    let measured = measured.unwrap_or_default().into_iter();
+    Ok(measured.map(Measured::row).collect())
 }
 
 #[cfg(test)]
@@ -69,7 +52,7 @@ mod tests {
     fn a_call_is_held_against_the_same_call_in_python() {
         let text = r#"noise
 [{"name": "chain plain", "emily_us": 110, "mlx_us": 100}, {"name": "loop fused", "emily_us": 250, "mlx_us": 100}]"#;
-        let measured: Vec<Measured> = last_line(text).unwrap();
+        let measured: Vec<Measured> = script::last_line(text).unwrap();
         let rows: Vec<Row> = measured.into_iter().map(Measured::row).collect();
         let met: Vec<bool> = rows.iter().map(Row::met).collect();
         assert_eq!(met, [true, false]);

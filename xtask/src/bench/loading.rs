@@ -1,15 +1,12 @@
 //! What loading a checkpoint costs, against MLX's Python, and what the BEAM has of it.
 
-use std::process::Command;
-
 use anyhow::Result;
 use serde::Deserialize;
 
 use super::{
-    operations::last_line,
     report::{Goal, Row},
+    script,
 };
-use crate::{pin::Pin, process, python, settings, workspace};
 
 /// Loading may take so much, as a part of what it takes in MLX's Python.
 const MOST: f64 = 1.2;
@@ -50,22 +47,8 @@ impl Measured {
 
 /// The rows of the table; none without Nx's sources.
 pub fn rows() -> Result<Vec<Row>> {
-    let Some(path) = settings::deps_path() else {
-        return Ok(Vec::new());
-    };
-    let mlx = format!("mlx[cpu]=={}", Pin::load()?.mlx.version);
-    let mlx = python::with("bench", &[python::NUMPY, &mlx])?;
-    let measured = process::output(
-        Command::new("mix")
-            .current_dir(workspace::root())
-            .args(["run", "bench/loading.exs"])
-            .arg(mlx.packages())
-            .env_remove(settings::BARE)
-            .env(settings::DEPS_PATH, path)
-            .env("MIX_ENV", "test")
-            .env("MIX_BUILD_PATH", workspace::root().join("_build/nx")),
-    )?;
-    Ok(last_line::<Measured>(&measured)?.rows())
+    let measured: Option<Measured> = script::run("loading.exs", || Ok(vec![script::mlx()?]))?;
+    Ok(measured.map(Measured::rows).unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -75,7 +58,7 @@ mod tests {
     #[test]
     fn loading_is_held_against_python_and_memory_against_the_file() {
         let text = r#"{"bytes": 1000, "emily_us": 130, "mlx_us": 100, "beam_bytes": -4}"#;
-        let measured: Measured = last_line(text).unwrap();
+        let measured: Measured = script::last_line(text).unwrap();
         let met: Vec<bool> = measured.rows().iter().map(Row::met).collect();
         assert_eq!(met, [false, true]);
     }

@@ -1,12 +1,14 @@
 //! `cargo xtask bench`: what Emily costs, as ratios to the same work done in the same run.
 
 mod fusion;
+mod generation;
 mod installing;
 mod loading;
 mod models;
 mod operations;
 mod plot;
 mod report;
+mod script;
 
 use std::{
     process::ExitCode,
@@ -43,6 +45,9 @@ pub fn run(flags: &flags::Bench) -> Result<ExitCode> {
     step.finish("done");
     let step = progress::step("measuring checkpoints");
     rows.extend(loading::rows()?);
+    step.finish("done");
+    let step = progress::step("measuring generation");
+    rows.extend(generation::rows()?);
     step.finish("done");
     let step = progress::step("measuring models");
     rows.extend(models::rows()?);

@@ -1,15 +1,15 @@
 //! What models cost from Elixir, against the same models in MLX's Python and in JAX.
 
-use std::{collections::BTreeMap, process::Command};
+use std::collections::BTreeMap;
 
 use anyhow::Result;
 use serde::Deserialize;
 
 use super::{
-    operations::last_line,
     report::{Goal, Row},
+    script,
 };
-use crate::{pin::Pin, process, python, settings, workspace};
+use crate::python;
 
 const JAX: &str = "jax==0.10.2";
 
@@ -94,25 +94,16 @@ impl Measured {
 
 /// The rows of the table; none without Nx's sources.
 pub fn rows() -> Result<Vec<Row>> {
-    let Some(path) = settings::deps_path() else {
-        return Ok(Vec::new());
-    };
-    let mlx = format!("mlx[cpu]=={}", Pin::load()?.mlx.version);
-    let mlx = python::with("bench", &[python::NUMPY, &mlx])?;
-    let jax = python::with("jax", &[python::NUMPY, JAX])?;
-    let measured = process::output(
-        Command::new("mix")
-            .current_dir(workspace::root())
-            .args(["run", "bench/models.exs", "--mlx"])
-            .arg(mlx.packages())
-            .arg("--jax")
-            .arg(jax.packages())
-            .env_remove(settings::BARE)
-            .env(settings::DEPS_PATH, path)
-            .env("MIX_ENV", "test")
-            .env("MIX_BUILD_PATH", workspace::root().join("_build/nx")),
-    )?;
-    let measured: Vec<Measured> = last_line(&measured)?;
+    let measured: Option<Vec<Measured>> = script::run("models.exs", || {
+        let jax = python::with("jax", &[python::NUMPY, JAX])?;
+        Ok(vec![
+            "--mlx".into(),
+            script::mlx()?,
+            "--jax".into(),
+            jax.packages().into(),
+        ])
+    })?;
+    let measured = measured.unwrap_or_default();
     Ok(measured.iter().flat_map(Measured::rows).collect())
 }
 

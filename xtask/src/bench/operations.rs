@@ -2,10 +2,13 @@
 
 use std::process::Command;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use serde::Deserialize;
 
-use super::report::{Goal, Row};
+use super::{
+    report::{Goal, Row},
+    script::{self, last_line},
+};
 use crate::{pin::Pin, process, python, settings, workspace};
 
 /// What bench/emily.exs prints.
@@ -112,34 +115,13 @@ impl Pair {
 
 /// The rows of Nx's operations; none without Nx's sources.
 pub fn rows_of_nx() -> Result<Vec<Row>> {
-    let Some(path) = settings::deps_path() else {
+    let Some(measured) = script::run::<BesideBinaryBackend>("nx.exs", || Ok(Vec::new()))? else {
         return Ok(Vec::new());
     };
-    let measured = process::output(
-        Command::new("mix")
-            .current_dir(workspace::root())
-            .args(["run", "bench/nx.exs"])
-            .env_remove(settings::BARE)
-            .env(settings::DEPS_PATH, path)
-            .env("MIX_ENV", "test")
-            .env("MIX_BUILD_PATH", workspace::root().join("_build/nx")),
-    )?;
-    let measured: BesideBinaryBackend = last_line(&measured)?;
     let operations = measured.operations.into_iter();
     let operations = operations.map(|pair| pair.row(Goal::RatioAtMost(1.5)));
     Ok([measured.add.row(Goal::AtMost(4.0))]
         .into_iter()
         .chain(operations)
         .collect())
-}
-
-/// Mix may print before the program does.
-pub fn last_line<'text, T: Deserialize<'text>>(text: &'text str) -> Result<T> {
-    let line = text
-        .trim_end()
-        .lines()
-        .last()
-        .context("the benchmark printed nothing")?;
-    serde_json::from_str(line)
-        .with_context(|| format!("reading what the benchmark printed: {line}"))
 }
