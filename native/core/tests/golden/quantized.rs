@@ -45,11 +45,8 @@ pub fn tell_distances(
     let groups = given.chunks(group_size).zip(numbers.chunks(group_size));
     for (index, (given, got)) in groups.enumerate() {
         let most = given.iter().fold(0.0, |most: f64, x| most.max(x.abs()));
-        let pairs = given.iter().zip(got);
-        if let Some((x, y)) = pairs
-            .clone()
-            .find(|(x, y)| !((*x - *y).abs() <= most * step))
-        {
+        let near = |(x, y): &(&f64, &f64)| (*x - *y).abs() <= most * step;
+        if let Some((x, y)) = given.iter().zip(got).find(|pair| !near(pair)) {
             writeln!(
                 faults,
                 "    in group {index}, up to {most}: {x:?} became {y:?}"
