@@ -17,12 +17,17 @@ if Code.ensure_loaded?(Nx) do
     # sums in the tensor's own type, of 128 to 256 numbers here.
     @distance %{f32: 1.0e-5, f16: 4.0e-2, bf16: 0.25}
 
+    setup_all do
+      Nx.default_backend(Emily.Backend)
+      %{matrices: Nx.Defn.jit_apply(&matrices/0, [], compiler: Emily.Compiler)}
+    end
+
     setup do
       Nx.default_backend(Emily.Backend)
       :ok
     end
 
-    defp parameters(type) do
+    defp matrices do
       layer = [q: 128, k: 128, v: 128, o: 128, gate: 256, up: 256, down: {128, 256}]
 
       shapes =
@@ -32,9 +37,12 @@ if Code.ensure_loaded?(Nx) do
       for {{name, rows}, seed} <- Enum.with_index(shapes), into: %{} do
         {rows, columns} = if is_tuple(rows), do: rows, else: {rows, @width}
         {matrix, _key} = Nx.Random.normal(Nx.Random.key(seed), shape: {rows, columns}, type: :f32)
-        {name, matrix |> Nx.divide(:math.sqrt(columns)) |> Nx.as_type(type)}
+        {name, Nx.divide(matrix, :math.sqrt(columns))}
       end
     end
+
+    defp parameters(matrices, type),
+      do: Map.new(matrices, fn {name, matrix} -> {name, Nx.as_type(matrix, type)} end)
 
     defp logits(parameters, tokens) do
       x = parameters.embedding |> rows(tokens) |> Nx.multiply(4)
@@ -87,7 +95,9 @@ if Code.ensure_loaded?(Nx) do
       )
     end
 
-    test "a quantized model's logits are near those of its dequantized form" do
+    test "a quantized model's logits are near those of its dequantized form", %{
+      matrices: matrices
+    } do
       tokens = Nx.tensor([[3, 1, 4, 1, 5, 92, 6]])
 
       for type <- [:f32, :f16, :bf16],
@@ -99,7 +109,9 @@ if Code.ensure_loaded?(Nx) do
             [mode: :nvfp4]
           ] do
         quantized =
-          Map.new(parameters(type), fn {name, x} -> {name, Quantization.quantize(x, opts)} end)
+          matrices
+          |> parameters(type)
+          |> Map.new(fn {name, x} -> {name, Quantization.quantize(x, opts)} end)
 
         plain =
           Map.new(quantized, fn {name, weight} -> {name, Quantization.dequantize(weight)} end)
@@ -114,15 +126,14 @@ if Code.ensure_loaded?(Nx) do
       end
     end
 
-    test "more bits are nearer to the model that was quantized" do
+    test "more bits are nearer to the model that was quantized", %{matrices: matrices} do
       tokens = Nx.tensor([[3, 1, 4, 1, 5, 92, 6]])
-      parameters = parameters(:f32)
-      expected = compiled(parameters, tokens)
+      expected = compiled(matrices, tokens)
 
       distances =
         for bits <- [2, 3, 4, 5, 6, 8] do
           quantized =
-            Map.new(parameters, fn {name, x} -> {name, Quantization.quantize(x, bits: bits)} end)
+            Map.new(matrices, fn {name, x} -> {name, Quantization.quantize(x, bits: bits)} end)
 
           distance(compiled(quantized, tokens), expected)
         end
