@@ -1,12 +1,9 @@
-# Where Bumblebee's compiled modules are, if it is no dependency of the project's.
-if folder = System.get_env("EMILY_MODELS_PATH"), do: Code.append_path(folder)
-
 if Code.ensure_loaded?(Nx) do
   defmodule Emily.Generation.BumblebeeTest do
     use ExUnit.Case, async: true
 
     alias Emily.Generation
-    alias Nx.Defn.Evaluator
+    alias Emily.Test.SmallBumblebee
 
     @moduletag :nx
     @moduletag :native
@@ -15,38 +12,22 @@ if Code.ensure_loaded?(Nx) do
 
     @compile {:no_warn_undefined, [Axon, Axon.ModelState, Bumblebee, Bumblebee.Text.Generation]}
 
-    if not Code.ensure_loaded?(Bumblebee) do
-      @moduletag skip:
-                   "Bumblebee is not here: put its compiled modules on the code path (ERL_LIBS)"
-    end
+    if reason = SmallBumblebee.missing(), do: @moduletag(skip: reason)
 
     setup do
       Nx.default_backend(Emily.Backend)
       :ok
     end
 
-    # Small, with random weights.
     defp model(module, options \\ []) do
-      spec =
-        module
-        |> struct(architecture: :for_causal_language_modeling)
-        |> Bumblebee.configure(
-          [
-            vocab_size: 40,
-            max_positions: 64,
-            hidden_size: 16,
-            num_blocks: 2,
-            num_attention_heads: 4,
-            num_key_value_heads: 2,
-            intermediate_size: 24,
-            initializer_scale: 0.6
-          ] ++ options
-        )
+      size = [
+        hidden_size: 16,
+        num_key_value_heads: 2,
+        intermediate_size: 24,
+        initializer_scale: 0.6
+      ]
 
-      model = Bumblebee.build_model(spec)
-      {init, _predict} = Axon.build(model, compiler: Evaluator, seed: 5)
-      template = %{"input_ids" => Nx.template({1, 1}, :s64)}
-      %{model: model, spec: spec, params: init.(template, Axon.ModelState.empty())}
+      SmallBumblebee.model(module, :for_causal_language_modeling, 1, size ++ options)
     end
 
     # The likeliest tokens, with all computed anew for each and no cache.

@@ -1,11 +1,9 @@
-# Where Bumblebee's compiled modules are, if it is no dependency of the project's.
-if folder = System.get_env("EMILY_MODELS_PATH"), do: Code.append_path(folder)
-
 if Code.ensure_loaded?(Nx) do
   defmodule Emily.Quantization.BumblebeeTest do
     use ExUnit.Case, async: true
 
     alias Emily.{Generation, Quantization, QuantizedWeight}
+    alias Emily.Test.SmallBumblebee
     alias Nx.Defn.Evaluator
 
     @moduletag :nx
@@ -15,10 +13,7 @@ if Code.ensure_loaded?(Nx) do
 
     @compile {:no_warn_undefined, [Axon, Axon.ModelState, Bumblebee]}
 
-    if not Code.ensure_loaded?(Bumblebee) do
-      @moduletag skip:
-                   "Bumblebee is not here: put its compiled modules on the code path (ERL_LIBS)"
-    end
+    if reason = SmallBumblebee.missing(), do: @moduletag(skip: reason)
 
     @emily [compiler: Emily.Compiler, native_fallback: :raise]
     @tokens [[3, 1, 7, 2, 9, 11, 30, 39]]
@@ -28,27 +23,15 @@ if Code.ensure_loaded?(Nx) do
       :ok
     end
 
-    # Small, with random weights.
     defp model(module, architecture, options) do
-      spec =
-        Module.concat(Bumblebee.Text, module)
-        |> struct(architecture: architecture)
-        |> Bumblebee.configure(
-          [
-            vocab_size: 40,
-            max_positions: 64,
-            hidden_size: 64,
-            num_blocks: 2,
-            num_attention_heads: 4,
-            intermediate_size: 96,
-            initializer_scale: 0.3
-          ] ++ options
-        )
+      size = [hidden_size: 64, intermediate_size: 96, initializer_scale: 0.3]
 
-      model = Bumblebee.build_model(spec)
-      {init, _predict} = Axon.build(model, compiler: Evaluator, seed: 5)
-      template = %{"input_ids" => Nx.template({1, 8}, :s64)}
-      %{model: model, spec: spec, params: init.(template, Axon.ModelState.empty())}
+      SmallBumblebee.model(
+        Module.concat(Bumblebee.Text, module),
+        architecture,
+        8,
+        size ++ options
+      )
     end
 
     defp quantized(%{model: model, params: params} = info, opts) do
